@@ -1,0 +1,7 @@
+//! lcr: components that register themselves, and can be replaced live.
+
+extern crate self as lcr_core;
+
+pub mod abi;
+pub mod descriptor;
+pub mod text;

@@ -1,0 +1,1 @@
+//! The macros of lcr-core; use them through that crate.
