@@ -1,0 +1,249 @@
+//! References to typed interfaces: a [`Handle`] that follows replacement, an
+//! [`Instance`] that stays with one version, and a [`Guard`] for a run of calls.
+//!
+//! A handle is one pointer to the interface's gate, in the host's memory. It
+//! implements the contract; each call goes through the gate, so that the version
+//! behind it can be replaced between any two calls. It has no methods of its own,
+//! lest they hide the contract's: `Handle::enter(&h)`, `Handle::instance(&h)`.
+//!
+//! Counting: `GateHead::refs` counts handles and instances together. Whoever
+//! would take it from 1 to 0 does so under the factory's lock instead
+//! (`gate_last`), where a new reference either finds the instance alive or gone,
+//! never on its way out.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use crate::contract::Contract;
+use crate::gate::{Entered, GateHead, InstanceHead};
+use crate::services;
+
+/// A reference to an interface, through the contract `C`. It implements the
+/// contract, and follows live replacement: two calls in a row may be answered by
+/// two versions.
+///
+/// Cheap to clone; `Send` and `Sync`. When the last handle goes, the interface is
+/// released: destroyed, then what it required.
+pub struct Handle<C: Contract + ?Sized> {
+    gate: NonNull<GateHead>,
+    contract: PhantomData<fn(&C)>,
+}
+
+// SAFETY: a gate is made for all threads, and a contract is `Send + Sync`.
+unsafe impl<C: Contract + ?Sized> Send for Handle<C> {}
+// SAFETY: as above.
+unsafe impl<C: Contract + ?Sized> Sync for Handle<C> {}
+
+impl<C: Contract + ?Sized> Handle<C> {
+    /// Takes over a count of `gate`.
+    ///
+    /// # Safety
+    ///
+    /// The gate must be alive, one of its counts be the caller's to give, and its
+    /// provider's signature have been accepted by `C::SIGNATURE`.
+    pub(crate) unsafe fn adopt(gate: *const GateHead) -> Self {
+        // SAFETY: alive, by the caller's word, so not null.
+        Handle { gate: unsafe { NonNull::new_unchecked(gate.cast_mut()) }, contract: PhantomData }
+    }
+
+    /// A new count of `gate`.
+    ///
+    /// # Safety
+    ///
+    /// As for `adopt`, but that the count is added here.
+    pub(crate) unsafe fn retain(gate: *const GateHead) -> Self {
+        // SAFETY: alive, by the caller's word.
+        unsafe {
+            (*gate).retain();
+            Self::adopt(gate)
+        }
+    }
+
+    /// The gate, with the handle's count.
+    pub(crate) fn into_gate(this: Self) -> *const GateHead {
+        let this = std::mem::ManuallyDrop::new(this);
+        this.gate.as_ptr()
+    }
+
+    #[inline(always)]
+    pub(crate) fn gate(this: &Self) -> &GateHead {
+        // SAFETY: the handle's count keeps it alive.
+        unsafe { this.gate.as_ref() }
+    }
+
+    /// Goes through the gate once for a run of calls: until the guard is dropped,
+    /// all calls through it are answered by one version, and that version is not
+    /// destroyed. Do not keep it longer than a call would last: a replacement
+    /// waits for it.
+    ///
+    /// ```
+    /// # #[lcr_core::contract]
+    /// # pub trait Counter: Send + Sync { fn next(&self) -> u64; }
+    /// # #[lcr_core::component]
+    /// # mod counter {
+    /// #     use std::sync::atomic::{AtomicU64, Ordering};
+    /// #     use super::Counter;
+    /// #     #[derive(lcr_core::Interface)]
+    /// #     #[interface(name = "handle.doc.counter", version = 0, contract = dyn Counter)]
+    /// #     pub struct Plain(AtomicU64);
+    /// #     impl Construct for Plain {
+    /// #         fn construct(_: &Context) -> Result<Self, BoxError> { Ok(Plain(AtomicU64::new(0))) }
+    /// #     }
+    /// #     impl Counter for Plain { fn next(&self) -> u64 { self.0.fetch_add(1, Ordering::Relaxed) } }
+    /// # }
+    /// # fn main() -> Result<(), lcr_core::ReferenceError> {
+    /// use lcr_core::Handle;
+    ///
+    /// let counter: Handle<dyn Counter> = lcr_core::reference("handle.doc.counter", 0)?;
+    /// let run = Handle::enter(&counter);
+    /// let first = run.next();
+    /// assert_eq!(run.next(), first + 1);
+    /// # Ok(()) }
+    /// ```
+    #[inline(always)]
+    pub fn enter(this: &Self) -> Guard<'_, C> {
+        Guard { entered: Self::gate(this).enter(), contract: PhantomData }
+    }
+
+    /// Pins the version that serves now. The instance is `Send`, and may be held
+    /// for as long as one likes: across threads, across awaits. A stateless
+    /// replacement leaves it on the old version; a stateful one waits for it.
+    #[must_use]
+    pub fn instance(this: &Self) -> Instance<C> {
+        let entered = Self::gate(this).enter();
+        // SAFETY: inside the gate the instance is alive, and so is its gate.
+        unsafe { Instance::retain(&entered) }
+    }
+}
+
+impl<C: Contract + ?Sized> Clone for Handle<C> {
+    fn clone(&self) -> Self {
+        // SAFETY: alive by this handle's count, and of the same contract.
+        unsafe { Self::retain(self.gate.as_ptr()) }
+    }
+}
+
+impl<C: Contract + ?Sized> Drop for Handle<C> {
+    fn drop(&mut self) {
+        // SAFETY: this handle's count is given back, once.
+        unsafe { release(self.gate.as_ptr()) }
+    }
+}
+
+impl<C: Contract + ?Sized> fmt::Debug for Handle<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle<dyn {}>", C::NAME)
+    }
+}
+
+/// Gives back one count of `gate`.
+///
+/// # Safety
+///
+/// The count must be the caller's.
+unsafe fn release(gate: *const GateHead) {
+    // SAFETY: alive by the caller's count. Whoever is the last one does not count
+    // down here, so that the gate lives until the host has it under its lock.
+    unsafe {
+        if !(*gate).release_unless_last() {
+            (services::current().gate_last)(gate);
+        }
+    }
+}
+
+/// One version of an interface, pinned.
+pub struct Instance<C: Contract + ?Sized> {
+    head: NonNull<InstanceHead>,
+    contract: PhantomData<fn(&C)>,
+}
+
+// SAFETY: as for `Handle`.
+unsafe impl<C: Contract + ?Sized> Send for Instance<C> {}
+// SAFETY: as for `Handle`.
+unsafe impl<C: Contract + ?Sized> Sync for Instance<C> {}
+
+impl<C: Contract + ?Sized> Instance<C> {
+    /// # Safety
+    ///
+    /// `head` must be alive for the length of this call, of the contract `C`.
+    unsafe fn retain(head: &InstanceHead) -> Self {
+        head.pins.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: an instance's gate outlives it.
+        unsafe { (*head.gate).retain() };
+        Instance { head: NonNull::from(head), contract: PhantomData }
+    }
+
+    fn head(&self) -> &InstanceHead {
+        // SAFETY: the pin keeps it alive.
+        unsafe { self.head.as_ref() }
+    }
+}
+
+impl<C: Contract + ?Sized> Deref for Instance<C> {
+    type Target = C::Proxy;
+
+    #[inline(always)]
+    fn deref(&self) -> &C::Proxy {
+        // SAFETY: `Contract` promises that `Proxy` is transparent over
+        // `InstanceHead`; the pin keeps the instance alive.
+        unsafe { self.head.cast::<C::Proxy>().as_ref() }
+    }
+}
+
+impl<C: Contract + ?Sized> Clone for Instance<C> {
+    fn clone(&self) -> Self {
+        // SAFETY: pinned by `self`.
+        unsafe { Self::retain(self.head()) }
+    }
+}
+
+impl<C: Contract + ?Sized> Drop for Instance<C> {
+    fn drop(&mut self) {
+        let gate = self.head().gate;
+        let head = self.head.as_ptr();
+        // SAFETY: the pin and the count are this instance's; `gate` outlives the
+        // head, and the count of it is given back last.
+        unsafe {
+            if InstanceHead::unpin(head) {
+                (services::current().instance_last)(head);
+            }
+            release(gate);
+        }
+    }
+}
+
+impl<C: Contract + ?Sized> fmt::Debug for Instance<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instance<dyn {}>", C::NAME)
+    }
+}
+
+/// A run of calls through one version; see [`Handle::enter`]. Not `Send`.
+pub struct Guard<'h, C: Contract + ?Sized> {
+    entered: Entered<'h>,
+    contract: PhantomData<fn(&C)>,
+}
+
+impl<C: Contract + ?Sized> Deref for Guard<'_, C> {
+    type Target = C::Proxy;
+
+    #[inline(always)]
+    fn deref(&self) -> &C::Proxy {
+        let head: &InstanceHead = &self.entered;
+        // SAFETY: `Contract` promises that `Proxy` is transparent over
+        // `InstanceHead`; being inside keeps the instance alive.
+        unsafe { &*std::ptr::from_ref(head).cast::<C::Proxy>() }
+    }
+}
+
+impl<C: Contract + ?Sized> fmt::Debug for Guard<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Guard<dyn {}>", C::NAME)
+    }
+}
+
+pub(crate) unsafe extern "C" fn gate_last(_: *const GateHead) {}
+pub(crate) unsafe extern "C" fn instance_last(_: *const InstanceHead) {}
