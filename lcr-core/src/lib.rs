@@ -4,4 +4,6 @@ extern crate self as lcr_core;
 
 pub mod abi;
 pub mod descriptor;
+pub mod metadata;
+pub mod note;
 pub mod text;
