@@ -9,6 +9,7 @@ pub mod construct;
 pub mod context;
 pub mod contract;
 pub mod descriptor;
+pub mod error;
 pub mod factory;
 pub mod gate;
 pub mod handle;
@@ -16,13 +17,18 @@ pub mod handover;
 pub mod interface;
 pub mod registry;
 pub mod services;
+pub mod metadata;
+pub mod note;
 pub mod text;
+pub mod version;
 
 pub use call::CallError;
 pub use construct::{BoxError, Construct};
 pub use context::{Context, ContextError, Value};
 pub use contract::Contract;
-pub use factory::ReferenceError;
+pub use error::ReferenceError;
+pub use factory::{Factory, Raw, reference, reference_raw, reference_with};
+pub use version::Version;
 pub use handle::{Guard, Handle, Instance};
 
 /// What only the macros use.
