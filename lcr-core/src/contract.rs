@@ -182,6 +182,12 @@ impl<'a> From<&'a Method> for MethodView<'a> {
     }
 }
 
+impl<'a> From<&'a crate::metadata::Method> for MethodView<'a> {
+    fn from(m: &'a crate::metadata::Method) -> Self {
+        MethodView { name: &m.name, shape: &m.signature, hash: m.hash, has_default: m.has_default }
+    }
+}
+
 /// Why a provider does not fit what a caller was compiled against.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
