@@ -4,4 +4,6 @@ extern crate self as lcr_core;
 
 pub mod abi;
 pub mod descriptor;
+pub mod gate;
+mod sync;
 pub mod text;
