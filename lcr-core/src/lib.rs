@@ -19,6 +19,7 @@ pub mod registry;
 pub mod services;
 pub mod metadata;
 pub mod note;
+mod sync;
 pub mod text;
 pub mod version;
 

@@ -1,0 +1,225 @@
+//! Waiting until nobody is inside: the grace period.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use super::{BarrierRefused, InstanceHead, barrier, cells, hold, protocol};
+
+/// How long the replacer spins before it sleeps. With a caller on every
+/// processor, more keeps callers from running that it waits for.
+const SPIN: Duration = Duration::from_micros(1);
+/// The first sleeps.
+const SHORT: Duration = Duration::from_micros(5);
+/// After this, sleeps double.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// Up to this.
+const LONG: Duration = Duration::from_micros(500);
+
+/// Whether pinned instances are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pins {
+    /// Yes: before a save, before memory is freed.
+    Count,
+    /// No: the calls only.
+    Ignore,
+}
+
+/// Somebody who was inside when a wait ended without success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inside {
+    /// The thread's name (the kernel keeps 15 bytes of it), `main`, or
+    /// `thread N`; for a thread that ended inside, `thread N, gone`; for pins,
+    /// `2 pinned instances`.
+    pub thread: String,
+    /// The kernel's number of the thread; `None` for pins, which have no thread.
+    pub tid: Option<u32>,
+    /// Whether the thread ended inside (a raw exit, or a forgotten guard): it
+    /// will never leave.
+    pub gone: bool,
+    /// The interface.
+    pub interface: &'static str,
+    /// How long since this wait first saw it there.
+    pub age: Duration,
+}
+
+impl fmt::Display for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in `{}`, for {:?} at least", self.thread, self.interface, self.age)
+    }
+}
+
+/// Why a wait ended with callers still inside, or not known to be outside.
+#[derive(Debug, thiserror::Error)]
+pub enum NotQuiet {
+    /// The deadline passed.
+    #[error("still inside at the deadline: {}", list(.0))]
+    Deadline(Vec<Inside>),
+    /// Nothing can be known without the barrier.
+    #[error(transparent)]
+    Barrier(#[from] BarrierRefused),
+}
+
+fn list(inside: &[Inside]) -> String {
+    inside.iter().map(Inside::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Waits until no thread is inside any of `instances`, all at the same moment.
+///
+/// Their gates must already say something else, or be held: else new callers
+/// keep entering, and being quiet means nothing. Passes the heavy barrier first.
+/// What callers did inside happened before the return.
+///
+/// A thread that is itself [inside](InstanceHead::inside) one of them waits for
+/// itself, until the deadline.
+///
+/// # Errors
+///
+/// The deadline passed (one that has passed already: after one look), or the
+/// barrier is refused.
+pub fn wait_quiet(
+    instances: &[&InstanceHead],
+    pins: Pins,
+    deadline: Option<Instant>,
+) -> Result<(), NotQuiet> {
+    barrier::heavy()?;
+    cells::look_for_fork();
+    let started = Instant::now();
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut slack = None;
+    let mut pause = SHORT;
+    loop {
+        if protocol::is_quiet(&hold::PASSES, || look(instances, pins, &mut seen)) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if deadline.is_some_and(|d| now >= d) && !seen.is_empty() {
+            return Err(NotQuiet::Deadline(seen.iter().map(|s| s.describe(instances, now)).collect()));
+        }
+        let waited = now.duration_since(started);
+        if waited < SPIN {
+            std::hint::spin_loop();
+            continue;
+        }
+        slack.get_or_insert_with(ShortSlack::new);
+        if waited > PATIENCE {
+            pause = LONG.min(pause * 2);
+        }
+        let left = deadline.map_or(pause, |d| d.saturating_duration_since(now));
+        std::thread::sleep(pause.min(left));
+    }
+}
+
+/// What the last look found, and since when.
+struct Seen {
+    what: What,
+    instance: usize,
+    since: Instant,
+    again: bool,
+}
+
+#[derive(PartialEq, Eq, Clone, Copy)]
+enum What {
+    Cell { cell: *const AtomicUsize, tid: u32 },
+    Pinned,
+}
+
+/// One look. Keeps in `seen` exactly what it found, with the time of the first
+/// look that found it without a break. Says whether there was anything.
+fn look(instances: &[&InstanceHead], pins: Pins, seen: &mut Vec<Seen>) -> bool {
+    let mut now = None;
+    let mut note = |what, instance| match seen.iter_mut().find(|s| s.what == what && s.instance == instance) {
+        Some(known) => known.again = true,
+        None => {
+            let since = *now.get_or_insert_with(Instant::now);
+            seen.push(Seen { what, instance, since, again: true });
+        }
+    };
+    cells::each_occupied(|found| {
+        if instances.iter().any(|i| address(i) == found.instance) {
+            note(What::Cell { cell: found.cell, tid: found.tid }, found.instance);
+        }
+    });
+    if pins == Pins::Count {
+        // After the cells: who is inside may pin, then leave.
+        for instance in instances {
+            if instance.pins() != 0 {
+                note(What::Pinned, address(instance));
+            }
+        }
+    }
+    seen.retain_mut(|s| std::mem::take(&mut s.again));
+    !seen.is_empty()
+}
+
+fn address(instance: &InstanceHead) -> usize {
+    std::ptr::from_ref(instance).addr()
+}
+
+impl Seen {
+    fn describe(&self, instances: &[&InstanceHead], now: Instant) -> Inside {
+        let instance = instances.iter().find(|i| address(i) == self.instance);
+        let interface = instance.map_or("?", |i| i.gate().name());
+        let age = now.saturating_duration_since(self.since);
+        match self.what {
+            What::Cell { tid, .. } => {
+                let gone = cells::is_gone(tid);
+                Inside { thread: thread_name(tid, gone), tid: Some(tid), gone, interface, age }
+            }
+            What::Pinned => {
+                let thread = match instance.map_or(0, |i| i.pins()) {
+                    1 => "1 pinned instance".to_owned(),
+                    n => format!("{n} pinned instances"),
+                };
+                Inside { thread, tid: None, gone: false, interface, age }
+            }
+        }
+    }
+}
+
+fn thread_name(tid: u32, gone: bool) -> String {
+    if gone {
+        return format!("thread {tid}, gone");
+    }
+    if tid == std::process::id() {
+        return "main".to_owned();
+    }
+    match std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")) {
+        Ok(name) if !name.trim().is_empty() => name.trim().to_owned(),
+        _ => format!("thread {tid}"),
+    }
+}
+
+/// Sleeps are as short as they are asked to be, while this lives: the kernel
+/// adds 50 µs otherwise.
+struct ShortSlack {
+    before: Option<NonZeroU64>,
+}
+
+impl ShortSlack {
+    fn new() -> Self {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        {
+            use rustix::thread::{current_timer_slack, set_current_timer_slack};
+            let before = current_timer_slack().ok().and_then(NonZeroU64::new);
+            if before.is_some() {
+                let _ = set_current_timer_slack(NonZeroU64::new(1));
+            }
+            ShortSlack { before }
+        }
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        ShortSlack { before: None }
+    }
+}
+
+impl Drop for ShortSlack {
+    fn drop(&mut self) {
+        #[cfg(all(target_os = "linux", not(miri)))]
+        if self.before.is_some() {
+            let _ = rustix::thread::set_current_timer_slack(self.before);
+        }
+        #[cfg(not(all(target_os = "linux", not(miri))))]
+        let _ = self.before;
+    }
+}
