@@ -1,6 +1,9 @@
 //! Reading metadata: from files made by hand, each with one thing about it.
 
 mod builder;
+// Its files are for this machine.
+#[cfg(target_arch = "x86_64")]
+mod corpus;
 mod hostile;
 mod refusals;
 
