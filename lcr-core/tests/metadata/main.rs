@@ -241,6 +241,12 @@ fn unknown_keys_and_kinds_are_ignored() {
 }
 
 #[test]
+fn escapes_are_understood_and_the_last_of_equal_keys_counts() {
+    let json = ENGLISH.replace("\"english\"", r#""first","component":"d\u00e9j\u00e0 \"vu\"""#);
+    assert_eq!(names(&parse(&Elf::with_json(&[&json]))), ["déjà \"vu\""]);
+}
+
+#[test]
 fn the_kind_says_whether_a_file_is_run_or_loaded() {
     let kind = |elf: Elf| parse(&elf).kind;
     let dynamic = |flags: u64, end: u64| {
