@@ -28,6 +28,7 @@
 
 mod elf;
 mod json;
+mod value;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};

@@ -8,8 +8,9 @@
 use std::fmt;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
+use super::value::{Entries, Value};
 use super::{
     Component, Contract, ContractNote, FORMAT, Interface, Item, LibraryNote, Metadata, Method, Problem,
 };
@@ -22,15 +23,17 @@ const MAX_VALUES: usize = 1 << 21;
 /// What a note's content says; `None` for a kind that is not known here.
 pub(super) fn parse(at: u64, content: &[u8]) -> Result<Option<Item>, Problem> {
     // serde_json bounds the depth of a document, not its breadth, and a `{"":0},`
-    // of seven bytes becomes a tree's node of several hundred.
-    let count = |wanted: &[u8]| content.iter().filter(|b| wanted.contains(b)).count();
-    if count(b"{") > MAX_OBJECTS {
-        return Err(Problem::Crowded { at, what: "objects", limit: MAX_OBJECTS });
+    // of seven bytes takes several hundred in memory.
+    if content.len() > MAX_OBJECTS {
+        let count = |wanted: &[u8]| content.iter().filter(|b| wanted.contains(b)).count();
+        if count(b"{") > MAX_OBJECTS {
+            return Err(Problem::Crowded { at, what: "objects", limit: MAX_OBJECTS });
+        }
+        if count(b",[") > MAX_VALUES {
+            return Err(Problem::Crowded { at, what: "values", limit: MAX_VALUES });
+        }
     }
-    if count(b",[") > MAX_VALUES {
-        return Err(Problem::Crowded { at, what: "values", limit: MAX_VALUES });
-    }
-    let document: Value = serde_json::from_slice(content).map_err(|error| Problem::Json { at, error })?;
+    let document: Value<'_> = serde_json::from_slice(content).map_err(|error| Problem::Json { at, error })?;
     read(&document).map_err(|mismatch| match mismatch {
         Mismatch::Format(found) => Problem::Format { at, found },
         Mismatch::Key { key, wanted, found } => Problem::Key { at, key, wanted, found },
@@ -43,7 +46,7 @@ enum Mismatch {
     Key { key: String, wanted: &'static str, found: String },
 }
 
-fn read(document: &Value) -> Result<Option<Item>, Mismatch> {
+fn read(document: &Value<'_>) -> Result<Option<Item>, Mismatch> {
     let note = object(Some(document), &At::Root)?;
     // Before anything else: what another format means by its keys is unknown.
     note.read("lcr", format)?;
@@ -55,7 +58,7 @@ fn read(document: &Value) -> Result<Option<Item>, Mismatch> {
     })
 }
 
-fn format(value: Option<&Value>, at: &At<'_>) -> Result<(), Mismatch> {
+fn format(value: Option<&Value<'_>>, at: &At<'_>) -> Result<(), Mismatch> {
     match value {
         Some(Value::Number(n)) if n.as_i64() == Some(FORMAT) => Ok(()),
         Some(Value::Number(n)) => Err(Mismatch::Format(n.to_string())),
@@ -73,7 +76,7 @@ fn component(note: &Object<'_>) -> Result<Component, Mismatch> {
     })
 }
 
-fn interface(value: Option<&Value>, at: &At<'_>) -> Result<Interface, Mismatch> {
+fn interface(value: Option<&Value<'_>>, at: &At<'_>) -> Result<Interface, Mismatch> {
     let interface = object(value, at)?;
     Ok(Interface {
         name: interface.read("name", text)?,
@@ -86,7 +89,7 @@ fn interface(value: Option<&Value>, at: &At<'_>) -> Result<Interface, Mismatch> 
     })
 }
 
-fn contract(value: Option<&Value>, at: &At<'_>) -> Result<Option<Contract>, Mismatch> {
+fn contract(value: Option<&Value<'_>>, at: &At<'_>) -> Result<Option<Contract>, Mismatch> {
     match value {
         Some(Value::Null) => Ok(None),
         Some(Value::Object(_)) => {
@@ -120,7 +123,7 @@ fn library(note: &Object<'_>) -> Result<LibraryNote, Mismatch> {
     })
 }
 
-fn method(value: Option<&Value>, at: &At<'_>) -> Result<Method, Mismatch> {
+fn method(value: Option<&Value<'_>>, at: &At<'_>) -> Result<Method, Mismatch> {
     let method = object(value, at)?;
     Ok(Method {
         name: method.read("name", text)?,
@@ -130,34 +133,39 @@ fn method(value: Option<&Value>, at: &At<'_>) -> Result<Method, Mismatch> {
     })
 }
 
-fn text(value: Option<&Value>, at: &At<'_>) -> Result<String, Mismatch> {
+fn text(value: Option<&Value<'_>>, at: &At<'_>) -> Result<String, Mismatch> {
     match value {
-        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::String(text)) => Ok(text.as_ref().to_owned()),
         other => Err(mismatch(at, "a string", other)),
     }
 }
 
-fn flag(value: Option<&Value>, at: &At<'_>) -> Result<bool, Mismatch> {
+fn flag(value: Option<&Value<'_>>, at: &At<'_>) -> Result<bool, Mismatch> {
     match value {
         Some(Value::Bool(flag)) => Ok(*flag),
         other => Err(mismatch(at, "true or false", other)),
     }
 }
 
-fn version(value: Option<&Value>, at: &At<'_>) -> Result<i32, Mismatch> {
-    value
-        .and_then(Value::as_i64)
-        .and_then(|n| i32::try_from(n).ok())
-        .ok_or_else(|| mismatch(at, "an integer of 32 bits", value))
+fn version(value: Option<&Value<'_>>, at: &At<'_>) -> Result<i32, Mismatch> {
+    let number = match value {
+        Some(Value::Number(number)) => number.as_i64().and_then(|n| i32::try_from(n).ok()),
+        _ => None,
+    };
+    number.ok_or_else(|| mismatch(at, "an integer of 32 bits", value))
 }
 
-fn hash(value: Option<&Value>, at: &At<'_>) -> Result<u64, Mismatch> {
-    value
-        .and_then(Value::as_str)
+fn hash(value: Option<&Value<'_>>, at: &At<'_>) -> Result<u64, Mismatch> {
+    let hash = match value {
         // `from_str_radix` takes a sign too.
-        .filter(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .ok_or_else(|| mismatch(at, "16 hexadecimal digits", value))
+        Some(Value::String(digits))
+            if digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()) =>
+        {
+            u64::from_str_radix(digits, 16).ok()
+        }
+        _ => None,
+    };
+    hash.ok_or_else(|| mismatch(at, "16 hexadecimal digits", value))
 }
 
 /// The way to a value. It is written down only when something is wrong with it.
@@ -178,19 +186,19 @@ impl fmt::Display for At<'_> {
     }
 }
 
-fn mismatch(at: &At<'_>, wanted: &'static str, found: Option<&Value>) -> Mismatch {
+fn mismatch(at: &At<'_>, wanted: &'static str, found: Option<&Value<'_>>) -> Mismatch {
     Mismatch::Key { key: at.to_string(), wanted, found: describe(found) }
 }
 
 /// A JSON object, and where it stands in its document.
 struct Object<'v> {
     at: &'v At<'v>,
-    map: &'v Map<String, Value>,
+    entries: &'v Entries<'v>,
 }
 
-fn object<'v>(value: Option<&'v Value>, at: &'v At<'v>) -> Result<Object<'v>, Mismatch> {
+fn object<'v>(value: Option<&'v Value<'v>>, at: &'v At<'v>) -> Result<Object<'v>, Mismatch> {
     match value {
-        Some(Value::Object(map)) => Ok(Object { at, map }),
+        Some(Value::Object(entries)) => Ok(Object { at, entries }),
         other => Err(mismatch(at, "an object", other)),
     }
 }
@@ -200,19 +208,19 @@ impl Object<'_> {
     fn read<T>(
         &self,
         key: &str,
-        read: impl FnOnce(Option<&Value>, &At<'_>) -> Result<T, Mismatch>,
+        read: impl FnOnce(Option<&Value<'_>>, &At<'_>) -> Result<T, Mismatch>,
     ) -> Result<T, Mismatch> {
-        read(self.map.get(key), &At::Key(self.at, key))
+        read(self.entries.get(key), &At::Key(self.at, key))
     }
 
     /// The array under `key`, each value as `read` understands it.
     fn list<T>(
         &self,
         key: &str,
-        read: impl Fn(Option<&Value>, &At<'_>) -> Result<T, Mismatch>,
+        read: impl Fn(Option<&Value<'_>>, &At<'_>) -> Result<T, Mismatch>,
     ) -> Result<Vec<T>, Mismatch> {
         let at = At::Key(self.at, key);
-        match self.map.get(key) {
+        match self.entries.get(key) {
             Some(Value::Array(values)) => {
                 values.iter().enumerate().map(|(i, value)| read(Some(value), &At::Index(&at, i))).collect()
             }
@@ -222,7 +230,7 @@ impl Object<'_> {
 }
 
 /// A value for a message: what it is, and short ones as they are.
-fn describe(value: Option<&Value>) -> String {
+fn describe(value: Option<&Value<'_>>) -> String {
     match value {
         None => "nothing".into(),
         Some(Value::Null) => "null".into(),
@@ -237,7 +245,7 @@ fn describe(value: Option<&Value>) -> String {
 }
 
 /// The document of `lcr inspect --json` for one file.
-pub(super) fn document(metadata: &Metadata, file: &Path) -> Value {
+pub(super) fn document(metadata: &Metadata, file: &Path) -> serde_json::Value {
     // What the pinned document does not show is named here, so that a new field
     // is not forgotten.
     let Metadata { kind, components, contracts: _, library: _ } = metadata;
@@ -248,7 +256,7 @@ pub(super) fn document(metadata: &Metadata, file: &Path) -> Value {
     })
 }
 
-fn component_json(component: &Component) -> Value {
+fn component_json(component: &Component) -> serde_json::Value {
     let Component { name, package, package_version, rustc, interfaces } = component;
     json!({
         "name": name,
@@ -259,7 +267,7 @@ fn component_json(component: &Component) -> Value {
     })
 }
 
-fn interface_json(interface: &Interface) -> Value {
+fn interface_json(interface: &Interface) -> serde_json::Value {
     let Interface { name, version, replaces, requires, per_reference, state, contract } = interface;
     json!({
         "name": name,
@@ -275,7 +283,7 @@ fn interface_json(interface: &Interface) -> Value {
     })
 }
 
-fn method_json(method: &Method) -> Value {
+fn method_json(method: &Method) -> serde_json::Value {
     let Method { name, signature, hash: _, has_default: _ } = method;
     json!({ "name": name, "signature": signature })
 }

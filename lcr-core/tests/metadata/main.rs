@@ -1,6 +1,9 @@
 //! Reading metadata: from files made by hand, each with one thing about it.
 
 mod builder;
+// Its files are for this machine.
+#[cfg(target_arch = "x86_64")]
+mod corpus;
 mod hostile;
 mod refusals;
 
@@ -235,6 +238,12 @@ fn unknown_keys_and_kinds_are_ignored() {
     assert_ne!(more, ENGLISH);
     let kind = r#"{"lcr":1,"kind":"to come"}"#;
     assert_eq!(parse(&Elf::with_json(&[kind, &more])), parse(&Elf::with_json(&[ENGLISH])));
+}
+
+#[test]
+fn escapes_are_understood_and_the_last_of_equal_keys_counts() {
+    let json = ENGLISH.replace("\"english\"", r#""first","component":"d\u00e9j\u00e0 \"vu\"""#);
+    assert_eq!(names(&parse(&Elf::with_json(&[&json]))), ["déjà \"vu\""]);
 }
 
 #[test]
