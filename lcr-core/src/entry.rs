@@ -389,11 +389,17 @@ macro_rules! __library {
 
             $crate::__library_allocator!($allocator);
             $crate::__library_note!(own_allocator: $own, stay: $stay);
-            $crate::__library_recorder!("pthread_key_create", entry::key_create);
-            $crate::__library_recorder!("pthread_key_delete", entry::key_delete);
-            $crate::__library_recorder!("pthread_create", entry::thread_create);
-            $crate::__library_recorder!("__cxa_thread_atexit_impl", entry::at_thread_exit);
         };
+
+        // At the root: assembly is an item.
+        #[cfg(not(test))]
+        $crate::__library_recorder!("pthread_key_create", $crate::__private::entry::key_create);
+        #[cfg(not(test))]
+        $crate::__library_recorder!("pthread_key_delete", $crate::__private::entry::key_delete);
+        #[cfg(not(test))]
+        $crate::__library_recorder!("pthread_create", $crate::__private::entry::thread_create);
+        #[cfg(not(test))]
+        $crate::__library_recorder!("__cxa_thread_atexit_impl", $crate::__private::entry::at_thread_exit);
     };
 }
 
