@@ -113,6 +113,34 @@ pub enum ReferenceError {
     /// A library was found, and could not be loaded.
     #[error(transparent)]
     Load(#[from] crate::library::LoadError),
+    /// The library was found, and when it was opened its notes could not be read.
+    #[error(transparent)]
+    Unreadable(#[from] crate::metadata::MetadataError),
+    /// A library was found, and is gone, or offers something else, each time it is
+    /// opened.
+    #[error(
+        "{}: changed between being found and being loaded, {tries} times in a row; \
+         install libraries by renaming them into place", path.display()
+    )]
+    Changing {
+        /// The library.
+        path: PathBuf,
+        /// How often it was looked for.
+        tries: u32,
+    },
+    /// What the library says in its notes and what its code registers differ.
+    #[error(
+        "{}: its note offers `{name}` version {version}, and its code does not register that; \
+         build the library anew", path.display()
+    )]
+    Unregistered {
+        /// The library.
+        path: PathBuf,
+        /// The interface.
+        name: String,
+        /// The version.
+        version: i32,
+    },
     /// The program is fully static: it has no dynamic linker.
     #[error(
         "no compiled-in component offers `{name}` {version}, and this program cannot load one: it is fully static \
@@ -152,7 +180,10 @@ impl ReferenceError {
             ReferenceError::Dependency { .. } => "dependency",
             ReferenceError::Construct { .. } => "construct",
             ReferenceError::Reentered { .. } => "reentered",
-            ReferenceError::Load(_) => "load",
+            ReferenceError::Load(_)
+            | ReferenceError::Unreadable(_)
+            | ReferenceError::Changing { .. }
+            | ReferenceError::Unregistered { .. } => "load",
             ReferenceError::Static { .. } => "static",
             ReferenceError::Host { kind, .. } => kind,
         }

@@ -25,12 +25,15 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
 use self::index::Index;
 pub(crate) use self::instance::Gate;
+use self::loaded::Loaded;
+pub use self::loaded::{KeptLibrary, sweep};
 use self::instance::{Dependencies, Held, RawHeld};
 use self::offer::Offer;
 use self::search::{Hit, Search};
@@ -40,8 +43,9 @@ use crate::contract::{Contract, MethodView, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
 use crate::gate::GateHead;
 use crate::handle::Handle;
+use crate::library::Policy;
 use crate::registry::{self, Registration};
-use crate::services::{self, Message};
+use crate::services::{self, Message, Services};
 use crate::version::Version;
 
 /// References an interface through the process-wide factory.
@@ -113,12 +117,20 @@ pub struct Factory {
 }
 
 pub(crate) struct Inner {
+    /// What libraries call it by; the process-wide factory is 0.
+    number: u64,
     search: Search,
+    policy: Policy,
+    services: OnceCell<&'static Services>,
+    loaded: Mutex<Vec<Weak<Loaded>>>,
     registrations: Option<Vec<&'static Registration>>,
     compiled_in: OnceCell<CompiledIn>,
     /// Places of libraries' singletons: by name, then version.
     external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
 }
+
+/// The factories that libraries may know by number.
+static NUMBERED: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
 
 struct CompiledIn {
     index: Index,
@@ -139,6 +151,7 @@ pub struct Builder {
     places: Vec<PathBuf>,
     without_environment: bool,
     registrations: Option<Vec<&'static Registration>>,
+    policy: Option<Policy>,
 }
 
 impl Builder {
@@ -161,15 +174,34 @@ impl Builder {
         self
     }
 
+    /// Which libraries may be loaded; [`Policy::default`] says what is usual.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     /// The factory. Nothing is read or indexed before the first reference.
     #[must_use]
     pub fn build(self) -> Factory {
-        let Builder { mut places, without_environment, registrations } = self;
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let factory = self.numbered(NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut all = NUMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|factory| factory.strong_count() > 0);
+        all.push(Arc::downgrade(&factory.inner));
+        factory
+    }
+
+    fn numbered(self, number: u64) -> Factory {
+        let Builder { mut places, without_environment, registrations, policy } = self;
         if !without_environment && let Some(path) = std::env::var_os("LCR_PATH") {
             places.extend(std::env::split_paths(&path).filter(|p| !p.as_os_str().is_empty()));
         }
         Factory {
             inner: Arc::new(Inner {
+                number,
+                policy: policy.unwrap_or_default(),
+                services: OnceCell::new(),
+                loaded: Mutex::default(),
                 search: Search::new(places),
                 registrations,
                 compiled_in: OnceCell::new(),
@@ -190,7 +222,7 @@ impl Factory {
     /// the first use.
     #[must_use]
     pub fn process() -> &'static Factory {
-        static PROCESS: Lazy<Factory> = Lazy::new(|| Factory::builder().build());
+        static PROCESS: Lazy<Factory> = Lazy::new(|| Factory::builder().numbered(0));
         &PROCESS
     }
 
@@ -446,8 +478,14 @@ impl Inner {
         }
     }
 
-    fn load(self: &Arc<Self>, hit: &Hit, wanted: Wanted<'_>) -> Result<Offer, ReferenceError> {
-        todo_load(self, hit, wanted)
+    /// The factory with this number; the process-wide one is 0.
+    fn by_number(number: u64) -> Option<Arc<Self>> {
+        if number == 0 {
+            return Some(Arc::clone(&Factory::process().inner));
+        }
+        let mut all = NUMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|factory| factory.strong_count() > 0);
+        all.iter().filter_map(Weak::upgrade).find(|factory| factory.number == number)
     }
 }
 

@@ -18,6 +18,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use crate::contract::Contract;
+use crate::factory::Gate;
 use crate::gate::{Entered, GateHead, InstanceHead};
 use crate::services;
 
@@ -57,7 +58,7 @@ impl<C: Contract + ?Sized> Handle<C> {
     pub(crate) unsafe fn retain(gate: *const GateHead) -> Self {
         // SAFETY: alive, by the caller's word.
         unsafe {
-            (*gate).retain();
+            retain(gate);
             Self::adopt(gate)
         }
     }
@@ -139,19 +140,42 @@ impl<C: Contract + ?Sized> fmt::Debug for Handle<C> {
     }
 }
 
+/// Adds a count to `gate`.
+///
+/// # Safety
+///
+/// The gate must be alive.
+pub(crate) unsafe fn retain(gate: *const GateHead) {
+    // SAFETY: the caller's word. Relaxed, as for `Arc`: whoever can do this has a
+    // count, or the factory's lock.
+    unsafe { (*gate).refs() }.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Gives back one count of `gate`.
 ///
 /// # Safety
 ///
 /// The count must be the caller's.
-unsafe fn release(gate: *const GateHead) {
+pub(crate) unsafe fn release(gate: *const GateHead) {
     // SAFETY: alive by the caller's count. Whoever is the last one does not count
     // down here, so that the gate lives until the host has it under its lock.
-    unsafe {
-        if !(*gate).release_unless_last() {
-            (services::current().gate_last)(gate);
-        }
+    let refs = unsafe { (*gate).refs() };
+    let less = |n| if n > 1 { Some(n - 1) } else { None };
+    if refs.fetch_update(Ordering::Release, Ordering::Relaxed, less).is_err() {
+        // SAFETY: the count goes with the call.
+        unsafe { (services::current().gate_last)(gate) }
     }
+}
+
+/// Gives back a count that may be the last one; under the lock of whoever owns
+/// the gate. Says whether it was.
+///
+/// # Safety
+///
+/// The count must be the caller's.
+pub(crate) unsafe fn release_last(gate: *const GateHead) -> bool {
+    // SAFETY: alive by the caller's count.
+    unsafe { (*gate).refs() }.fetch_sub(1, Ordering::AcqRel) == 1
 }
 
 /// One version of an interface, pinned.
@@ -170,9 +194,9 @@ impl<C: Contract + ?Sized> Instance<C> {
     ///
     /// `head` must be alive for the length of this call, of the contract `C`.
     unsafe fn retain(head: &InstanceHead) -> Self {
-        head.pins.fetch_add(1, Ordering::SeqCst);
+        head.pin();
         // SAFETY: an instance's gate outlives it.
-        unsafe { (*head.gate).retain() };
+        unsafe { retain(head.gate()) };
         Instance { head: NonNull::from(head), contract: PhantomData }
     }
 
@@ -202,12 +226,12 @@ impl<C: Contract + ?Sized> Clone for Instance<C> {
 
 impl<C: Contract + ?Sized> Drop for Instance<C> {
     fn drop(&mut self) {
-        let gate = self.head().gate;
+        let gate: *const GateHead = self.head().gate();
         let head = self.head.as_ptr();
         // SAFETY: the pin and the count are this instance's; `gate` outlives the
         // head, and the count of it is given back last.
         unsafe {
-            if InstanceHead::unpin(head) {
+            if (*head).unpin() {
                 (services::current().instance_last)(head);
             }
             release(gate);
@@ -245,5 +269,11 @@ impl<C: Contract + ?Sized> fmt::Debug for Guard<'_, C> {
     }
 }
 
-pub(crate) unsafe extern "C" fn gate_last(_: *const GateHead) {}
+/// The host's side of a handle that may be the last one.
+pub(crate) unsafe extern "C" fn gate_last(gate: *const GateHead) {
+    // SAFETY: the caller gives its count back.
+    unsafe { Gate::release(gate) }
+}
+
+/// The host's side of the last pin of an instance.
 pub(crate) unsafe extern "C" fn instance_last(_: *const InstanceHead) {}

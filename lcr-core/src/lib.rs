@@ -9,12 +9,14 @@ pub mod construct;
 pub mod context;
 pub mod contract;
 pub mod descriptor;
+pub mod entry;
 pub mod error;
 pub mod factory;
 pub mod gate;
 pub mod handle;
 pub mod handover;
 pub mod interface;
+pub mod library;
 pub mod registry;
 pub mod services;
 pub mod metadata;
@@ -35,6 +37,8 @@ pub use handle::{Guard, Handle, Instance};
 /// What only the macros use.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::entry;
+    pub use crate::services::Services;
     #[cfg(feature = "inventory")]
     pub use inventory;
     #[cfg(feature = "linkme")]

@@ -6,7 +6,9 @@
 //! own, in a library the one that `lcr_v1_library` received. Everything in the
 //! table has C's layout, and `size` comes first, so that it can grow at its end.
 
+use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::abi::{RawSlice, RawStr};
@@ -14,41 +16,54 @@ use crate::allocator::{self, Allocator};
 use crate::context::ContextWire;
 use crate::contract::Signature;
 use crate::descriptor::ABI_VERSION;
-use crate::gate::{self, EnteredWire, GateHead, InstanceHead};
+use crate::entry::{Book, ExitFn, StartFn};
+use crate::gate::{GateHead, InstanceHead, Reach};
+use crate::library::threads;
 use crate::{factory, handle};
 
 /// The table of functions that a host hands to a library.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Services {
     /// The size of this table in bytes.
     pub size: usize,
     /// The host's ABI version.
     pub abi: u32,
-    /// How many bytes a thread's block of cells lies from its thread pointer; 0
-    /// where only `enter_slow` can find it.
-    pub tls_offset: isize,
     /// The host's allocator.
     pub allocator: *const Allocator,
-    /// Which factory loaded the library: passed back to `reference`.
-    pub factory: *const (),
-    /// Enters a gate the long way: no cell yet, held, counting, nested, fallback.
-    pub enter_slow: unsafe extern "C" fn(*const GateHead) -> EnteredWire,
+    /// `pthread_create` on behalf of a library: the thread starts and ends in the
+    /// program's code, and is counted in the library's [`Book`] until no code of
+    /// the library can run on it any more.
+    pub thread_create: unsafe extern "C" fn(
+        thread: *mut libc::pthread_t,
+        attributes: *const libc::pthread_attr_t,
+        start: StartFn,
+        argument: *mut c_void,
+        book: *const Book,
+    ) -> c_int,
+    /// `__cxa_thread_atexit_impl` on behalf of a library: the program calls
+    /// `exit(value)` when the thread ends. Answers 0, or -1 if it cannot.
+    pub at_thread_exit: unsafe extern "C" fn(exit: ExitFn, value: *mut c_void, book: *const Book) -> c_int,
+    /// How a call finds its thread's cells.
+    pub reach: Reach,
     /// The last handle of a gate goes.
     pub gate_last: unsafe extern "C" fn(*const GateHead),
-    /// The last pin of a replaced instance goes.
+    /// The last pin of an instance goes.
     pub instance_last: unsafe extern "C" fn(*const InstanceHead),
     /// Keeps a text in the host's memory.
     pub message_new: unsafe extern "C" fn(RawStr) -> *mut Message,
     /// Gives it up.
     pub message_free: unsafe extern "C" fn(*mut Message),
+    /// Which factory loaded the library: passed back to `reference`. 0: the
+    /// process-wide one.
+    pub factory: u64,
     /// References an interface.
-    pub reference: unsafe extern "C" fn(*const (), *const ReferenceWire) -> ReferencedWire,
+    pub reference: unsafe extern "C" fn(u64, *const ReferenceWire) -> ReferencedWire,
     /// Releases a raw reference.
     pub raw_release: unsafe extern "C" fn(*mut ()) -> *mut Message,
 }
 
-// SAFETY: a table of constants; `factory` is only passed back.
+// SAFETY: a table of constants.
 unsafe impl Sync for Services {}
 // SAFETY: as above.
 unsafe impl Send for Services {}
@@ -87,45 +102,76 @@ pub struct ReferencedWire {
     pub kind: RawStr,
 }
 
-/// The host's own table.
-pub(crate) static HOST: Services = Services {
+/// The host's own table, as its own code uses it. What a library gets has the
+/// gates' [`Reach`] and the factory's number in it.
+static HOST: Services = Services {
     size: size_of::<Services>(),
     abi: ABI_VERSION,
-    tls_offset: 0,
-    allocator: &raw const allocator::LOCAL,
-    factory: std::ptr::null(),
-    enter_slow: gate::enter_slow,
+    allocator: &raw const allocator::GLOBAL,
+    thread_create: threads::create,
+    at_thread_exit: threads::at_exit,
+    reach: Reach::NOWHERE,
     gate_last: handle::gate_last,
     instance_last: handle::instance_last,
     message_new,
     message_free,
+    factory: 0,
     reference: factory::reference_wire,
     raw_release: factory::raw_release_wire,
 };
 
-static CURRENT: AtomicPtr<Services> = AtomicPtr::new((&raw const HOST).cast_mut());
+/// The host's table, in a library that was handed one.
+static RECEIVED: AtomicPtr<Services> = AtomicPtr::new(ptr::null_mut());
 
-/// This copy's table.
-#[inline(always)]
-pub(crate) fn current() -> &'static Services {
-    // SAFETY: it points to `HOST`, or to what `receive` was promised to be as
-    // good as static for this copy.
-    unsafe { &*CURRENT.load(Ordering::Relaxed) }
+/// This copy's table: the one it was handed, else its own.
+#[must_use]
+pub fn current() -> &'static Services {
+    received().unwrap_or(&HOST)
 }
 
-/// Is this copy of lcr-core the host's own?
+/// The host's table, if this copy of the crate is in a library and was handed one.
+#[must_use]
+pub fn received() -> Option<&'static Services> {
+    // SAFETY: `receive` stored a pointer to a table that lives as long as the host.
+    unsafe { RECEIVED.load(Ordering::Acquire).as_ref() }
+}
+
+/// Is this copy of the crate the host's own?
 pub(crate) fn is_host() -> bool {
-    std::ptr::eq(current(), &raw const HOST)
+    received().is_none()
 }
 
-/// Makes `services` the table of this copy: called once, by the library's entry,
-/// before any other code of it.
+/// The table for libraries that belong to the process-wide factory.
+pub(crate) fn offered_by_process() -> &'static Services {
+    static PROCESS: once_cell::sync::OnceCell<&'static Services> = once_cell::sync::OnceCell::new();
+    PROCESS.get_or_init(|| offered(0))
+}
+
+/// A table for the libraries of the factory with this number. It is never freed:
+/// a library may outlive its factory.
+pub(crate) fn offered(factory: u64) -> &'static Services {
+    Box::leak(Box::new(Services { reach: Reach::of_host(), factory, ..current().clone() }))
+}
+
+/// Keeps the host's table. False if this copy cannot work with it.
 ///
 /// # Safety
 ///
-/// The table must outlive the library.
-pub(crate) unsafe fn receive(services: *const Services) {
-    CURRENT.store(services.cast_mut(), Ordering::Release);
+/// `services` is null or points to a table that lives as long as the host, of
+/// which the first `size` bytes are valid; and this copy has used none before.
+pub(crate) unsafe fn receive(services: *const Services) -> bool {
+    if services.is_null() {
+        return false;
+    }
+    // SAFETY: not null, and every table begins with these two fields.
+    let (size, abi) = unsafe { ((*services).size, (*services).abi) };
+    if abi != ABI_VERSION || size < size_of::<Services>() {
+        return false;
+    }
+    // SAFETY: whole, as was just compared; no gate has been entered.
+    unsafe { (*services).reach.adopt() };
+    RECEIVED.store(services.cast_mut(), Ordering::Release);
+    true
 }
 
 /// A text in the host's memory: it outlives the library whose code made it.

@@ -26,6 +26,7 @@ use crate::context::{Context, DependencyWire};
 use crate::contract::Signature;
 use crate::error::ReferenceError;
 use crate::gate::{GateHead, InstanceHead};
+use crate::handle::{release, release_last};
 use crate::services::Message;
 
 /// An interface's gate, as the host sees it: the shared head comes first, so a
@@ -94,7 +95,7 @@ impl Gate {
         cx: &Context,
     ) -> Result<*const GateHead, ReferenceError> {
         let gate = Box::into_raw(Box::new(Gate {
-            head: GateHead::new(),
+            head: GateHead::new(intern(&offer.name())),
             factory: Arc::clone(factory),
             slot,
             built: Mutex::new(None),
@@ -106,7 +107,8 @@ impl Gate {
             Ok(built) => {
                 // SAFETY: as above; the instance lives until `close`.
                 unsafe {
-                    (*gate).head.install(&raw const built.head);
+                    (*gate).head.refs().store(1, Ordering::Relaxed);
+                    (*gate).head.open(&raw const built.head);
                     *(*gate).built.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(built);
                 }
                 Ok(head)
@@ -133,7 +135,7 @@ impl Gate {
             Some(slot) => unsafe { slot.release(head, || Self::close(gate)) },
             // SAFETY: as above.
             None => unsafe {
-                if (*gate).head.release_last() {
+                if release_last(head) {
                     Self::close(gate);
                 }
             },
@@ -202,8 +204,10 @@ impl Built {
         match made {
             Ok(Carried(Constructed { object, error, panicked })) if error.is_null() => {
                 let _ = panicked;
+                // SAFETY: the gate owns what is built, and outlives it.
+                let head = unsafe { InstanceHead::new(object, methods, method_count, gate) };
                 Ok(Box::new(Built {
-                    head: InstanceHead::new(object, methods, method_count, gate),
+                    head,
                     dependencies,
                     offer,
                 }))
@@ -213,6 +217,20 @@ impl Built {
                 Err(failed(&offer, unsafe { Message::take(error) }, panicked != 0))
             }
             Err(error) => Err(failed(&offer, format!("no thread for it could be started: {error}"), false)),
+        }
+    }
+}
+
+/// A gate's name outlives the library that it came from: kept once, by value.
+fn intern(name: &str) -> &'static str {
+    static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    match names.binary_search(&name) {
+        Ok(at) => names[at],
+        Err(at) => {
+            let name: &'static str = Box::leak(name.into());
+            names.insert(at, name);
+            name
         }
     }
 }
@@ -265,20 +283,6 @@ impl Drop for Built {
                 // SAFETY: the thunk made the message for us.
                 drop(unsafe { Message::take(message) });
             }
-        }
-    }
-}
-
-/// Gives back a count.
-///
-/// # Safety
-///
-/// The count must be the caller's.
-unsafe fn release(gate: *const GateHead) {
-    // SAFETY: alive by the caller's count.
-    unsafe {
-        if !(*gate).release_unless_last() {
-            Gate::release(gate);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::instance::RawHeld;
-use super::{Factory, Inner, Raw};
+use super::{Inner, Raw};
 use crate::abi::RawStr;
 use crate::call::caught;
 use crate::context::Context;
@@ -95,18 +95,21 @@ const NOTHING: ReferencedWire = ReferencedWire {
 
 /// The host's side.
 pub(crate) unsafe extern "C" fn reference_wire(
-    factory: *const (),
+    factory: u64,
     wire: *const ReferenceWire,
 ) -> ReferencedWire {
     let answer = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the library lends the wire for this call; `factory` is what stood
-        // in its services: null, or a factory that lives as long as the library.
+        // SAFETY: the library lends the wire for this call.
         unsafe {
             let wire = &*wire;
             let context = Context::from_wire(wire.context);
             let version = Version { low: wire.low, high: wire.high, exact: wire.exact != 0 };
-            let process = &Factory::process().inner;
-            let inner = if factory.is_null() { Arc::clone(process) } else { Inner::from_services(factory) };
+            let Some(inner) = Inner::by_number(factory) else {
+                return Err(ReferenceError::Host {
+                    kind: "no-factory".to_owned(),
+                    message: "the factory that loaded this library is gone".to_owned(),
+                });
+            };
             answer(&inner, wire.name.as_str(), version, wire.signature.as_ref(), &context)
         }
     }));

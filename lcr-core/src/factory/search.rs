@@ -10,11 +10,11 @@
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata as Status};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::library::Stamp;
 use crate::metadata::{Interface, Metadata, MetadataError};
 use crate::version::Version;
 
@@ -22,31 +22,11 @@ use crate::version::Version;
 /// tick of the clock that stamps files would not move it.
 const RACY: Duration = Duration::from_millis(50);
 
-/// Which file it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl From<&Status> for Identity {
-    fn from(status: &Status) -> Self {
-        Identity {
-            device: status.dev(),
-            inode: status.ino(),
-            size: status.size(),
-            modified: (status.mtime(), status.mtime_nsec()),
-        }
-    }
-}
-
 /// A file that was looked at.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) path: PathBuf,
-    identity: Identity,
+    stamp: Stamp,
     pub(crate) metadata: Result<Metadata, MetadataError>,
 }
 
@@ -54,11 +34,16 @@ impl Seen {
     fn read(path: PathBuf) -> Option<Self> {
         let status = fs::metadata(&path).ok().filter(Status::is_file)?;
         let metadata = Metadata::read(&path);
-        Some(Seen { identity: Identity::from(&status), metadata, path })
+        Some(Seen { stamp: Stamp::from(&status), metadata, path })
+    }
+
+    /// What was read from a descriptor that nobody can change any more.
+    pub(crate) fn verified(path: PathBuf, stamp: Stamp, metadata: Metadata) -> Self {
+        Seen { path, stamp, metadata: Ok(metadata) }
     }
 
     fn is_unchanged(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|status| Identity::from(&status) == self.identity)
+        fs::metadata(&self.path).is_ok_and(|status| Stamp::from(&status) == self.stamp)
     }
 
     /// The interfaces in it; none where it could not be read.
@@ -117,6 +102,11 @@ impl Search {
     /// All files, in the order in which they are asked.
     pub(crate) fn look(&self) -> Vec<Arc<Seen>> {
         self.files(Trust::Nothing)
+    }
+
+    /// What answers a reference when the file that did a moment ago no longer does.
+    pub(crate) fn find_anew(&self, name: &str, version: Version) -> Option<Hit> {
+        choose(&self.files(Trust::Nothing), name, version)
     }
 
     fn files(&self, trust: Trust) -> Vec<Arc<Seen>> {

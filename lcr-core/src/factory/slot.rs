@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::ReferenceError;
 use crate::gate::GateHead;
+use crate::handle::{release_last, retain};
 
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -55,7 +56,7 @@ impl Slot {
             State::Live(gate) => {
                 // SAFETY: a live gate has at least one count, and the last one is
                 // only taken under this lock.
-                unsafe { (*gate).retain() };
+                unsafe { retain(gate) };
                 Some(gate)
             }
             _ => None,
@@ -74,7 +75,7 @@ impl Slot {
             match *state {
                 State::Live(gate) => {
                     // SAFETY: as in `live`.
-                    unsafe { (*gate).retain() };
+                    unsafe { retain(gate) };
                     return Ok(gate);
                 }
                 State::Busy { work: other, stage } => {
@@ -103,7 +104,7 @@ impl Slot {
     pub(crate) unsafe fn release(&self, gate: *const GateHead, destroy: impl FnOnce()) {
         let mut state = self.lock();
         // SAFETY: alive by the caller's count.
-        if !unsafe { (*gate).release_last() } {
+        if !unsafe { release_last(gate) } {
             return;
         }
         let work = Work::enter(&self.name);

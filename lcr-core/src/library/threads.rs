@@ -1,0 +1,175 @@
+//! Threads and thread-locals of libraries, kept in the program.
+//!
+//! A thread that a library spawns begins and ends here: when its function has
+//! returned, the library's thread-locals and keys on it are destroyed at once,
+//! and only then is it no longer counted. What runs on it afterwards is the
+//! program's code and the C library's. A thread that has been joined is thus
+//! never counted.
+//!
+//! A thread-local's destructor is kept in a list of the program instead of the C
+//! library's: that one would pin the library without a word. When a thread ends,
+//! its entries run, last registered first; when a library is unmapped by a thread
+//! that has entries of its own for it, they run there and then.
+//!
+//! Invariants: an entry is taken from the list by exactly one thread, which runs
+//! it (or, unloading, forgets it) and only afterwards uncounts it in the library's
+//! Book; the lock is never held while a library's code runs.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::mem::transmute;
+use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::entry::{Book, ExitFn, StartFn};
+
+/// A destructor that waits for its thread's end.
+struct Pending {
+    thread: usize,
+    book: *const Book,
+    exit: ExitFn,
+    value: *mut c_void,
+}
+
+// SAFETY: only the thread that is named in it, or one that forgets it, uses an entry.
+unsafe impl Send for Pending {}
+
+static PENDING: Mutex<Vec<Pending>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// Whether the C library will call `thread_ends` on this thread. Without a
+    /// destructor, so that it can be used until the very end; its address names
+    /// the thread.
+    static HOOKED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn pending() -> MutexGuard<'static, Vec<Pending>> {
+    PENDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn this_thread() -> usize {
+    HOOKED.with(|hooked| std::ptr::from_ref(hooked).addr())
+}
+
+/// `Services::at_thread_exit`.
+pub(crate) unsafe extern "C" fn at_exit(exit: ExitFn, value: *mut c_void, book: *const Book) -> c_int {
+    if !HOOKED.get() {
+        if !hook() {
+            return -1;
+        }
+        HOOKED.set(true);
+    }
+    // SAFETY: a library's Book, and the library is running this call.
+    unsafe { (*book).locals.fetch_add(1, Ordering::AcqRel) };
+    pending().push(Pending { thread: this_thread(), book, exit, value });
+    0
+}
+
+/// Asks the C library to call `thread_ends` when the calling thread ends.
+fn hook() -> bool {
+    type AtExit = unsafe extern "C" fn(ExitFn, *mut c_void, *mut c_void) -> c_int;
+    // SAFETY: a name that ends with NUL.
+    let real = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__cxa_thread_atexit_impl".as_ptr()) };
+    // SAFETY: null is `None`; otherwise the function of that name, whose type the C++ ABI fixes.
+    let Some(real) = (unsafe { transmute::<*mut c_void, Option<AtExit>>(real) }) else { return false };
+    let object = (&raw const PENDING).cast_mut().cast();
+    // SAFETY: `thread_ends` lies in the object that holds `PENDING`, which this pins.
+    unsafe { real(thread_ends, null_mut(), object) == 0 }
+}
+
+unsafe extern "C" fn thread_ends(_: *mut c_void) {
+    // A destructor may register another: the C library then calls once more.
+    HOOKED.set(false);
+    let thread = this_thread();
+    run_where(|entry| entry.thread == thread);
+}
+
+/// Runs the calling thread's destructors of one library.
+pub(super) fn run_own(book: *const Book) {
+    let thread = this_thread();
+    run_where(|entry| entry.thread == thread && std::ptr::eq(entry.book, book));
+}
+
+fn run_where(mine: impl Fn(&Pending) -> bool) {
+    loop {
+        let taken = {
+            let mut pending = pending();
+            let last = pending.iter().rposition(&mine);
+            last.map(|at| pending.remove(at))
+        };
+        let Some(Pending { thread: _, book, exit, value }) = taken else { return };
+        // SAFETY: registered for this thread, and taken once; the library stays mapped while
+        // its Book counts the entry.
+        unsafe { exit(value) };
+        // SAFETY: as above. Last access: from here on the library may go.
+        unsafe { (*book).locals.fetch_sub(1, Ordering::AcqRel) };
+    }
+}
+
+/// How many destructors of the library wait on other threads.
+pub(super) fn waiting_elsewhere(book: *const Book) -> usize {
+    let thread = this_thread();
+    pending().iter().filter(|entry| entry.thread != thread && std::ptr::eq(entry.book, book)).count()
+}
+
+/// Forgets what waits on any thread: those values are leaked.
+pub(super) fn forget(book: *const Book) {
+    let mut pending = pending();
+    let before = pending.len();
+    pending.retain(|entry| !std::ptr::eq(entry.book, book));
+    let forgotten = before - pending.len();
+    // SAFETY: the caller holds the library, which is mapped.
+    unsafe { (*book).locals.fetch_sub(forgotten, Ordering::AcqRel) };
+}
+
+/// What a library's thread is started with.
+struct Start {
+    start: StartFn,
+    argument: *mut c_void,
+    book: *const Book,
+}
+
+/// `Services::thread_create`.
+pub(crate) unsafe extern "C" fn create(
+    thread: *mut libc::pthread_t,
+    attributes: *const libc::pthread_attr_t,
+    start: StartFn,
+    argument: *mut c_void,
+    book: *const Book,
+) -> c_int {
+    let begin = Box::into_raw(Box::new(Start { start, argument, book }));
+    // SAFETY: the Book of the library that is running this call.
+    unsafe { (*book).threads.fetch_add(1, Ordering::AcqRel) };
+    // SAFETY: `libc` spells the start function without unwinding; the two types differ in
+    // nothing else, and the C library lets `pthread_exit` unwind through it.
+    let run = unsafe { transmute::<StartFn, extern "C" fn(*mut c_void) -> *mut c_void>(run) };
+    // SAFETY: the library's own arguments; `run` takes `begin` over.
+    let answer = unsafe { libc::pthread_create(thread, attributes, run, begin.cast()) };
+    if answer != 0 {
+        // SAFETY: no thread was made: the box is still ours, the Book still counts us.
+        unsafe {
+            drop(Box::from_raw(begin));
+            (*book).threads.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+    answer
+}
+
+/// A library's thread, from beginning to end. A thread that leaves by
+/// `pthread_exit` never comes back here: it stays counted, and the library mapped.
+unsafe extern "C-unwind" fn run(begin: *mut c_void) -> *mut c_void {
+    // SAFETY: made by `create`, for this thread alone.
+    let Start { start, argument, book } = unsafe { *Box::from_raw(begin.cast::<Start>()) };
+    // SAFETY: the library's function and argument; it stays mapped while we are counted.
+    let answer = unsafe { start(argument) };
+    // In the C library's order: thread-locals, then keys, whose destructors may touch
+    // thread-locals once more.
+    run_own(book);
+    // SAFETY: as above.
+    unsafe { ((*book).run_keys)() };
+    run_own(book);
+    // SAFETY: as above. Last access: from here on the library may go.
+    unsafe { (*book).threads.fetch_sub(1, Ordering::AcqRel) };
+    answer
+}
