@@ -13,12 +13,6 @@ pub extern "C" fn lcr_v1_library(_: *const ()) -> *const () {
     panic!("the program's symbol was called for the library's");
 }
 
-/// Another bait: what the library's functions of that name must not become.
-#[unsafe(no_mangle)]
-pub extern "C" fn worker_current() -> bool {
-    panic!("the program's function was called for the library's");
-}
-
 fn main() {
     std::thread::current().id();
     lcr_v1_library_is_exported();
