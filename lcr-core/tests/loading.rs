@@ -74,6 +74,9 @@ fn a_library_is_mapped_used_and_unmapped() {
     let worker = Worker::of(&library);
     assert_eq!((worker.version)(), 1);
     assert_eq!((worker.busy)(&DROPS), 42);
+    // SAFETY: the library's statics, and it is mapped.
+    let names = library.registrations().map(|found| unsafe { (found.name.as_str(), found.package.as_str()) });
+    assert_eq!(names.collect::<Vec<_>>(), [("worker", "one")]);
     assert!(mapped(&library));
     let mapping = library.mapping().clone();
     assert!(mapping.range.contains(&(worker.version as usize)));

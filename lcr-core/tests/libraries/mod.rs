@@ -2,6 +2,7 @@
 //! target directory of this very build, so that dependencies are shared.
 
 #![allow(dead_code)] // Each test program uses some of it.
+#![allow(clippy::missing_transmute_annotations)] // The fields of `Worker` say the types.
 
 use std::fs;
 use std::mem::transmute;
@@ -44,7 +45,8 @@ fn build() -> PathBuf {
             _ => "[lib]\ncrate-type = [\"cdylib\"]\npath = \"../worker.rs\"\n".to_owned(),
         };
         let features = if name == "own" { "default = [\"own\"]\n" } else { "" };
-        let dependency = format!("[dependencies]\nlcr-core = {{ path = {core:?} }}\nlibc = \"0.2\"\n");
+        let dependency =
+            format!("[dependencies]\nlcr-core = {{ path = {core:?} }}\nlibc = \"0.2\"\nlinkme = \"0.3\"\n");
         let dependency = if name == "plain" { String::new() } else { dependency };
         write(
             &format!("{name}/Cargo.toml"),
