@@ -82,6 +82,14 @@ impl Dynamic {
         let table = read_at(file, u64_at(&header, 32), count * PROGRAM_HEADER)
             .map_err(|_| "its program headers lie beyond its end".to_owned())?;
         let headers: Vec<&[u8]> = table.chunks_exact(PROGRAM_HEADER).collect();
+        // The dynamic linker would map what is missing all the same, and the process would
+        // die of a SIGBUS when it gets there.
+        for header in headers.iter().filter(|header| u32_at(header, 0) == LOAD) {
+            let end = u64_at(header, 8).checked_add(u64_at(header, 32));
+            if end.is_none_or(|end| end > size) {
+                return Err(format!("it is truncated: it has {size} bytes, and a segment ends beyond them"));
+            }
+        }
         let Some(dynamic) = headers.iter().find(|header| u32_at(header, 0) == DYNAMIC) else {
             return Err("it has no dynamic section".into());
         };

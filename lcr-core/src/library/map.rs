@@ -7,7 +7,9 @@
 //! the name in its own process would find its own N.
 //!
 //! Whether something is mapped is read from `/proc/self/maps`, by device and inode:
-//! what `dlclose` answers says nothing about it.
+//! what `dlclose` answers says nothing about it. Only its code counts: who printed
+//! a backtrace may have mapped the file for reading, to look up names, and std's
+//! symbolizer never unmaps what it once read.
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::fs;
@@ -140,8 +142,8 @@ impl Object {
         linker::stack_touches(&self.mapping.range)
     }
 
-    /// Runs its ELF destructors and unmaps it, once. True if nothing of it is
-    /// mapped afterwards; called again, it looks again.
+    /// Runs its ELF destructors and unmaps it, once. True if no code of it
+    /// is mapped afterwards; called again, it looks again.
     ///
     /// # Safety
     ///
@@ -191,19 +193,20 @@ impl Mapping {
         Ok(Mapping { device: found.device.into(), inode: found.inode, range: start..end })
     }
 
-    /// Whether nothing of this file is mapped.
+    /// Whether no code of this file is mapped.
     fn is_gone(&self) -> io::Result<bool> {
         let maps = fs::read_to_string("/proc/self/maps")?;
         Ok(!maps
             .lines()
             .filter_map(Line::parse)
-            .any(|line| line.device == self.device && line.inode == self.inode))
+            .any(|line| line.executable && line.device == self.device && line.inode == self.inode))
     }
 }
 
 /// A line of `/proc/self/maps`.
 struct Line<'a> {
     range: Range<usize>,
+    executable: bool,
     device: &'a str,
     inode: u64,
 }
@@ -214,8 +217,9 @@ impl<'a> Line<'a> {
         let mut words = line.split_ascii_whitespace();
         let (start, end) = words.next()?.split_once('-')?;
         let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-        let device = words.nth(2)?;
-        Some(Line { range, device, inode: words.next()?.parse().ok()? })
+        let executable = words.next()?.contains('x');
+        let device = words.nth(1)?;
+        Some(Line { range, executable, device, inode: words.next()?.parse().ok()? })
     }
 }
 

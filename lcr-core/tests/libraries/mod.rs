@@ -2,6 +2,7 @@
 //! target directory of this very build, so that dependencies are shared.
 
 #![allow(dead_code)] // Each test program uses some of it.
+#![allow(clippy::missing_transmute_annotations)] // The fields of `Worker` say the types.
 
 use std::fs;
 use std::mem::transmute;
@@ -44,9 +45,13 @@ fn build() -> PathBuf {
             _ => "[lib]\ncrate-type = [\"cdylib\"]\npath = \"../worker.rs\"\n".to_owned(),
         };
         let features = if name == "own" { "default = [\"own\"]\n" } else { "" };
-        let dependency = format!("[dependencies]\nlcr-core = {{ path = {core:?} }}\nlibc = \"0.2\"\n");
+        let dependency =
+            format!("[dependencies]\nlcr-core = {{ path = {core:?} }}\nlibc = \"0.2\"\nlinkme = \"0.3\"\n");
         let dependency = if name == "plain" { String::new() } else { dependency };
-        write(&format!("{name}/Cargo.toml"), &format!("{head}{target}[features]\nown = []\n{features}{dependency}"));
+        write(
+            &format!("{name}/Cargo.toml"),
+            &format!("{head}{target}[features]\nown = []\n{features}{dependency}"),
+        );
         let argument = match name {
             "rdynamic" => "cargo::rustc-link-arg-bins=-rdynamic",
             "origin" => "cargo::rustc-link-arg-cdylib=-Wl,-rpath,$ORIGIN/needed",
@@ -61,7 +66,10 @@ fn build() -> PathBuf {
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-    cargo.current_dir(&scratch).args(["build", "--offline", "--quiet", "--workspace", "--target-dir"]).arg(target);
+    cargo
+        .current_dir(&scratch)
+        .args(["build", "--offline", "--quiet", "--workspace", "--target-dir"])
+        .arg(target);
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     if profile == "release" {
         cargo.arg("--release");

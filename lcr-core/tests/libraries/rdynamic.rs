@@ -1,6 +1,9 @@
 //! A program that exports all its symbols: a library's own references must not
 //! bind to them.
 
+use lcr_core::abi::RawStr;
+use lcr_core::descriptor::Comp;
+use lcr_core::registry::Registration;
 use lcr_core::library::{Candidate, Locals, Policy, Unload};
 use std::mem::transmute;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +16,18 @@ pub extern "C" fn lcr_v1_library(_: *const ()) -> *const () {
     panic!("the program's symbol was called for the library's");
 }
 
-/// Another bait: what the library's functions of that name must not become.
-#[unsafe(no_mangle)]
-pub extern "C" fn worker_current() -> bool {
-    panic!("the program's function was called for the library's");
-}
+/// A third: the program's components must not be taken for the library's.
+#[linkme::distributed_slice(lcr_core::registry::COMPONENTS)]
+static REGISTRATION: Registration = {
+    static COMP: Comp = Comp { ifaces: std::ptr::null(), iface_count: 0 };
+    Registration {
+        comp: &raw const COMP,
+        name: RawStr::new("program"),
+        package: RawStr::new("rdynamic"),
+        package_version: RawStr::new("1.0.0"),
+        module: RawStr::new("rdynamic"),
+    }
+};
 
 fn main() {
     std::thread::current().id();
@@ -28,6 +38,9 @@ fn main() {
             Ok(library) => library,
             Err(error) => return println!("{error}"),
         };
+        // SAFETY: the library's statics, and it is mapped.
+        let names: Vec<_> = library.registrations().map(|found| unsafe { found.name.as_str() }).collect();
+        assert_eq!(names, ["worker"]);
         let busy = library.object().symbol(c"worker_busy").unwrap();
         let busy = unsafe { transmute::<*mut _, extern "C" fn(&'static AtomicUsize) -> u32>(busy) };
         assert_eq!(busy(&DROPS), 42);
