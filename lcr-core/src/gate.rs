@@ -497,4 +497,3 @@ impl fmt::Debug for Entered<'_> {
         f.debug_tuple("Entered").field(&**self).finish()
     }
 }
-
