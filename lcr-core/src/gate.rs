@@ -500,4 +500,3 @@ impl fmt::Debug for Entered<'_> {
         f.debug_tuple("Entered").field(&**self).finish()
     }
 }
-
