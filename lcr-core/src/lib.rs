@@ -14,6 +14,8 @@ pub mod gate;
 pub mod handle;
 pub mod handover;
 pub mod interface;
+pub mod metadata;
+pub mod note;
 pub mod registry;
 pub mod services;
 pub mod text;
