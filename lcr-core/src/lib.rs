@@ -3,5 +3,8 @@
 extern crate self as lcr_core;
 
 pub mod abi;
+pub mod allocator;
 pub mod descriptor;
 pub mod text;
+
+pub use abi::Abi;
