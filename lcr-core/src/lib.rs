@@ -20,6 +20,7 @@ pub mod registry;
 pub mod services;
 pub mod text;
 
+pub use abi::Abi;
 pub use call::CallError;
 pub use construct::{BoxError, Construct};
 pub use context::{Context, ContextError, Value};

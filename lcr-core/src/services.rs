@@ -92,7 +92,7 @@ pub(crate) static HOST: Services = Services {
     size: size_of::<Services>(),
     abi: ABI_VERSION,
     tls_offset: 0,
-    allocator: &raw const allocator::LOCAL,
+    allocator: &raw const allocator::GLOBAL,
     factory: std::ptr::null(),
     enter_slow: gate::enter_slow,
     gate_last: handle::gate_last,
