@@ -2,6 +2,8 @@
 
 extern crate self as lcr_core;
 
+#[doc(hidden)]
+pub mod __private;
 pub mod abi;
 pub mod allocator;
 pub mod call;
@@ -16,6 +18,7 @@ pub mod handover;
 pub mod interface;
 pub mod metadata;
 pub mod note;
+pub mod prelude;
 pub mod registry;
 pub mod services;
 pub mod text;
@@ -27,12 +30,4 @@ pub use context::{Context, ContextError, Value};
 pub use contract::Contract;
 pub use factory::ReferenceError;
 pub use handle::{Guard, Handle, Instance};
-
-/// What only the macros use.
-#[doc(hidden)]
-pub mod __private {
-    #[cfg(feature = "inventory")]
-    pub use inventory;
-    #[cfg(feature = "linkme")]
-    pub use linkme;
-}
+pub use lcr_macros::{Interface, component, contract, file_component};
