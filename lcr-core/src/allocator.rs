@@ -73,15 +73,31 @@ static SYSTEM: Allocator = table!(
 /// [`SYSTEM`] or the program's allocator, for ever.
 static TARGET: AtomicPtr<Allocator> = AtomicPtr::new(null_mut());
 
+/// What [`own`] says.
+static OWN: AtomicPtr<Allocator> = AtomicPtr::new((&raw const GLOBAL).cast_mut());
+
 /// The identity of the allocator behind this module's `Box`, `String` and `Vec`.
+#[inline]
 #[must_use]
 pub fn own() -> *const Allocator {
-    let target: *const Allocator = TARGET.load(Ordering::Acquire);
-    if target.is_null() || std::ptr::eq(target, &raw const SYSTEM) { &raw const GLOBAL } else { target }
+    // Relaxed: it is set once, before the module can be called.
+    OWN.load(Ordering::Relaxed)
+}
+
+/// From now on, what this module allocates belongs to `owner`.
+///
+/// # Safety
+///
+/// This module's global allocator must allocate and free through `owner`, or do
+/// what `owner` does. No buffer that names another owner as this module's may be
+/// on its way: it would be freed correctly, but no longer adopted without a copy.
+pub unsafe fn adopt(owner: &'static Allocator) {
+    OWN.store(std::ptr::from_ref(owner).cast_mut(), Ordering::Relaxed);
 }
 
 /// The allocator that must free `block`, a block of this module: [`own`], but for
 /// the blocks that a library's ELF constructors allocated.
+#[inline]
 #[must_use]
 pub fn owner_of(block: *const u8) -> *const Allocator {
     if ARENA.holds(block) { &raw const GLOBAL } else { own() }
@@ -92,7 +108,9 @@ pub fn owner_of(block: *const u8) -> *const Allocator {
 pub(crate) fn forward_to(host: *const Allocator) {
     // Fails when constructors overflowed the arena: the library then stays with the
     // C library's allocator, and `own` says so.
-    let _ = TARGET.compare_exchange(null_mut(), host.cast_mut(), Ordering::AcqRel, Ordering::Acquire);
+    if TARGET.compare_exchange(null_mut(), host.cast_mut(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        OWN.store(host.cast_mut(), Ordering::Relaxed);
+    }
 }
 
 /// The global allocator of a library: the program's.

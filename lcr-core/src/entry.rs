@@ -418,7 +418,21 @@ macro_rules! __library_allocator {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __library_note {
-    (own_allocator: $own:literal, stay: $stay:literal) => {};
+    (own_allocator: $own:literal, stay: $stay:literal) => {
+        const NOTE_TEXT: &[$crate::text::Piece] = &[
+            $crate::text::Piece::Str("{\"lcr\":1,\"kind\":\"library\",\"package\":\""),
+            $crate::text::Piece::Str($crate::__private::known(::core::option_env!("CARGO_PKG_NAME"))),
+            $crate::text::Piece::Str("\",\"package_version\":\""),
+            $crate::text::Piece::Str($crate::__private::known(::core::option_env!("CARGO_PKG_VERSION"))),
+            $crate::text::Piece::Str("\",\"rustc\":\""),
+            $crate::text::Piece::Str($crate::__private::RUSTC),
+            $crate::text::Piece::Str(::core::concat!("\",\"own_allocator\":", $own, ",\"stay\":", $stay, "}")),
+        ];
+        #[used]
+        #[unsafe(link_section = ".note.lcr")]
+        static NOTE: $crate::note::Note<{ $crate::note::pad4($crate::text::len(NOTE_TEXT)) }> =
+            $crate::note::Note::new(NOTE_TEXT);
+    };
 }
 
 /// The instruction that goes on elsewhere, with all arguments as they are.

@@ -1,14 +1,17 @@
 //! Why a reference fails. Every message says what was wanted, what was found,
 //! where, and what to do about it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use crate::contract::Mismatch;
 use crate::version::Version;
 
 /// Why a reference was not given.
-#[derive(Debug, thiserror::Error)]
+///
+/// `{:?}` prints the sentence too: it is what a `main` that returns this error
+/// shows to a person.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ReferenceError {
     /// Nothing offers the interface in a version that would do.
@@ -73,7 +76,7 @@ pub enum ReferenceError {
         path: Vec<String>,
     },
     /// Something that it requires cannot be had.
-    #[error("`{name}` cannot be constructed, {} : {cause}", .path.join(" → "))]
+    #[error("`{name}` cannot be constructed, {}: {cause}", .path.join(" → "))]
     Dependency {
         /// The interface's name.
         name: String,
@@ -161,6 +164,12 @@ pub enum ReferenceError {
         /// The host's message.
         message: String,
     },
+}
+
+impl fmt::Debug for ReferenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn said(panicked: bool) -> &'static str {

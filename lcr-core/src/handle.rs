@@ -13,14 +13,17 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
-use crate::contract::Contract;
+use crate::abi::{Abi, Frame};
+use crate::contract::{Contract, Signature};
 use crate::factory::Gate;
 use crate::gate::{Entered, GateHead, InstanceHead};
-use crate::services;
+use crate::services::{self, Message};
+use crate::text::Piece;
 
 /// A reference to an interface, through the contract `C`. It implements the
 /// contract, and follows live replacement: two calls in a row may be answered by
@@ -61,12 +64,6 @@ impl<C: Contract + ?Sized> Handle<C> {
             retain(gate);
             Self::adopt(gate)
         }
-    }
-
-    /// The gate, with the handle's count.
-    pub(crate) fn into_gate(this: Self) -> *const GateHead {
-        let this = std::mem::ManuallyDrop::new(this);
-        this.gate.as_ptr()
     }
 
     #[inline(always)]
@@ -277,3 +274,77 @@ pub(crate) unsafe extern "C" fn gate_last(gate: *const GateHead) {
 
 /// The host's side of the last pin of an instance.
 pub(crate) unsafe extern "C" fn instance_last(_: *const InstanceHead) {}
+
+// SAFETY: a handle crosses as its gate with one count; both sides agree on the
+// contract's name, and the receiver compares the provider's signature with its own
+// before it calls.
+unsafe impl<C: Contract + ?Sized> Abi for Handle<C> {
+    type Wire = HandleWire;
+    type At<'f> = Handle<C>;
+    const SHAPE: &'static [Piece] = &[Piece::Str("Handle<dyn "), Piece::Str(C::NAME), Piece::Str(">")];
+    const BORROWS: bool = false;
+
+    fn into_wire(self, _: &Frame) -> HandleWire {
+        let gate = ManuallyDrop::new(self).gate;
+        HandleWire { gate: gate.as_ptr() }
+    }
+
+    unsafe fn from_wire<'f>(wire: HandleWire, _: &'f Frame) -> Self {
+        // SAFETY: the sender gave its count up; `received` compares.
+        unsafe { received(wire) }
+    }
+
+    fn lend(&self, _: &Frame) -> HandleWire {
+        HandleWire { gate: self.gate.as_ptr() }
+    }
+
+    unsafe fn borrow<'f>(wire: HandleWire, _: &'f Frame) -> ManuallyDrop<Self> {
+        // SAFETY: the sender keeps its count while it lends, and a view is never
+        // dropped. `received` would drop what does not fit, so it gets a count.
+        unsafe {
+            retain(wire.gate);
+            let handle = ManuallyDrop::new(received::<C>(wire));
+            release(wire.gate);
+            handle
+        }
+    }
+}
+
+/// A [`Handle`] on its way: the gate, with a count where it was moved.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct HandleWire {
+    gate: *const GateHead,
+}
+
+/// Takes over the count in `wire`.
+///
+/// # Panics
+///
+/// If what is behind the gate does not fit the contract as this module knows it.
+///
+/// # Safety
+///
+/// The count must be the wire's.
+unsafe fn received<C: Contract + ?Sized>(wire: HandleWire) -> Handle<C> {
+    // SAFETY: the count keeps it alive, and goes with the handle, or is given back.
+    unsafe {
+        let mismatch = (services::current().gate_accepts)(wire.gate, C::SIGNATURE);
+        if !mismatch.is_null() {
+            let why = Message::take(mismatch);
+            release(wire.gate);
+            panic!("a handle came from another component, and cannot be called from here: {why}");
+        }
+        Handle::adopt(wire.gate)
+    }
+}
+
+/// The host's side: does what is behind `gate` fit `wanted`? Null if it does.
+pub(crate) unsafe extern "C" fn gate_accepts(gate: *const GateHead, wanted: *const Signature) -> *mut Message {
+    // SAFETY: the caller has a count of the gate; the signature is a constant of a
+    // module that is mapped while it asks.
+    match unsafe { Gate::accepts(gate, &*wanted) } {
+        Ok(()) => ptr::null_mut(),
+        Err(error) => Message::new(&error.to_string()),
+    }
+}

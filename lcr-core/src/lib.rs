@@ -2,6 +2,8 @@
 
 extern crate self as lcr_core;
 
+#[doc(hidden)]
+pub mod __private;
 pub mod abi;
 pub mod allocator;
 pub mod call;
@@ -17,30 +19,22 @@ pub mod handle;
 pub mod handover;
 pub mod interface;
 pub mod library;
-pub mod registry;
-pub mod services;
 pub mod metadata;
 pub mod note;
+pub mod prelude;
+pub mod registry;
+pub mod services;
 mod sync;
 pub mod text;
 pub mod version;
 
+pub use abi::Abi;
 pub use call::CallError;
 pub use construct::{BoxError, Construct};
 pub use context::{Context, ContextError, Value};
 pub use contract::Contract;
 pub use error::ReferenceError;
 pub use factory::{Factory, Raw, reference, reference_raw, reference_with};
-pub use version::Version;
 pub use handle::{Guard, Handle, Instance};
-
-/// What only the macros use.
-#[doc(hidden)]
-pub mod __private {
-    pub use crate::entry;
-    pub use crate::services::Services;
-    #[cfg(feature = "inventory")]
-    pub use inventory;
-    #[cfg(feature = "linkme")]
-    pub use linkme;
-}
+pub use lcr_macros::{Interface, component, contract, file_component};
+pub use version::Version;

@@ -50,6 +50,8 @@ pub struct Services {
     pub gate_last: unsafe extern "C" fn(*const GateHead),
     /// The last pin of an instance goes.
     pub instance_last: unsafe extern "C" fn(*const InstanceHead),
+    /// Does what is behind a gate fit this signature? Null, or why not.
+    pub gate_accepts: unsafe extern "C" fn(*const GateHead, *const Signature) -> *mut Message,
     /// Keeps a text in the host's memory.
     pub message_new: unsafe extern "C" fn(RawStr) -> *mut Message,
     /// Gives it up.
@@ -113,6 +115,7 @@ static HOST: Services = Services {
     reach: Reach::NOWHERE,
     gate_last: handle::gate_last,
     instance_last: handle::instance_last,
+    gate_accepts: handle::gate_accepts,
     message_new,
     message_free,
     factory: 0,

@@ -148,24 +148,33 @@ impl Gate {
         head: *const GateHead,
         wanted: &Signature,
     ) -> Result<*const GateHead, ReferenceError> {
-        // SAFETY: the caller's count keeps the gate alive; see `release`.
+        // SAFETY: the count is ours, until it is returned or given back.
+        unsafe {
+            match Self::accepts(head, wanted) {
+                Ok(()) => Ok(head),
+                Err(error) => {
+                    release(head);
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// Does what is behind the gate fit a caller that was compiled against `wanted`?
+    ///
+    /// # Safety
+    ///
+    /// The caller must have a count of the gate, which `open` must have made.
+    pub(crate) unsafe fn accepts(head: *const GateHead, wanted: &Signature) -> Result<(), ReferenceError> {
+        // SAFETY: alive by the caller's count; see `release`.
         let gate = unsafe { &*head.cast::<Gate>() };
         if gate.accepted.load(Ordering::Relaxed) == wanted.hash() {
-            return Ok(head);
+            return Ok(());
         }
         let built = gate.built.lock().unwrap_or_else(PoisonError::into_inner);
-        match built.as_ref().map_or(Ok(()), |b| b.offer.fits(Some(wanted))) {
-            Ok(()) => {
-                gate.accepted.store(wanted.hash(), Ordering::Relaxed);
-                Ok(head)
-            }
-            Err(error) => {
-                drop(built);
-                // SAFETY: the count is ours to give back.
-                unsafe { release(head) };
-                Err(error)
-            }
-        }
+        built.as_ref().map_or(Ok(()), |b| b.offer.fits(Some(wanted)))?;
+        gate.accepted.store(wanted.hash(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// # Safety
