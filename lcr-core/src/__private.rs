@@ -14,7 +14,7 @@ use crate::abi::Abi;
 use crate::construct::InComponent;
 use crate::contract::Contract;
 use crate::descriptor::RawTable;
-use crate::handover::HandoverTable;
+use crate::handover::{Handover, HandoverTable};
 use crate::text::Piece;
 
 /// The compiler that builds this program.
@@ -89,8 +89,8 @@ pub const fn raw_table<const N: usize>(functions: &[*const c_void]) -> RawTable<
 
 /// How `T` hands its state over.
 #[must_use]
-pub const fn handover<T>() -> *const HandoverTable {
-    std::ptr::null()
+pub const fn handover<T: Handover + Send + Sync + 'static>() -> *const HandoverTable {
+    const { &HandoverTable::of::<T>() }
 }
 
 /// The last part of a module's path.
