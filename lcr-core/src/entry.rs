@@ -26,7 +26,7 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::{size_of, transmute};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::allocator;
 use crate::descriptor::ABI_VERSION;
@@ -86,8 +86,9 @@ pub struct Book {
     pub keys: unsafe extern "C" fn() -> usize,
     /// Runs the keys' destructors for the calling thread, as its end would.
     pub run_keys: unsafe extern "C" fn(),
-    /// Deletes the keys. Values of other threads are leaked.
-    pub delete_keys: unsafe extern "C" fn(),
+    /// Says that `dlclose` follows: after the last ELF destructor the calling thread's
+    /// keys are destroyed, and all keys deleted. Values of other threads are leaked.
+    pub close_keys: unsafe extern "C" fn(),
 }
 
 // SAFETY: read-only, and what it points to is a static of the library.
@@ -102,7 +103,7 @@ static BOOK: Book = Book {
     unmanaged: AtomicUsize::new(0),
     keys,
     run_keys,
-    delete_keys,
+    close_keys,
 };
 
 impl LibraryTable {
@@ -202,7 +203,26 @@ unsafe extern "C" fn run_keys() {
     }
 }
 
-unsafe extern "C" fn delete_keys() {
+/// Whether `dlclose` has been announced: a program's exit runs ELF destructors too,
+/// while other threads still use their keys.
+static CLOSING: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" fn close_keys() {
+    CLOSING.store(true, Ordering::Release);
+}
+
+/// The library's last ELF destructor. Were the keys deleted before the others run,
+/// std would go on using their numbers, which may be someone else's by then.
+///
+/// # Safety
+///
+/// Only for the dynamic linker.
+pub unsafe extern "C" fn closed() {
+    if !CLOSING.load(Ordering::Acquire) {
+        return;
+    }
+    // SAFETY: the thread that unmaps the library, which has no other any more.
+    unsafe { run_keys() };
     each_key(|key| {
         // SAFETY: the key is the library's; `key_delete` clears its bit.
         unsafe { key_delete(key) };
@@ -320,7 +340,7 @@ pub unsafe extern "C" fn at_thread_exit(exit: ExitFn, value: *mut c_void, object
 /// names the component crates that the library holds; their source does not know
 /// whether it is compiled into a program or loaded:
 ///
-/// ```ignore
+/// ```text
 /// lcr_core::library!(english_component);
 /// ```
 ///
@@ -331,7 +351,7 @@ pub unsafe extern "C" fn at_thread_exit(exit: ExitFn, value: *mut c_void, object
 ///   returns is then copied.
 /// - `stay`: the library is never unmapped once it has been loaded.
 ///
-/// ```ignore
+/// ```text
 /// lcr_core::library!(english_component, french_component; own_allocator, stay);
 /// ```
 ///
@@ -386,6 +406,11 @@ macro_rules! __library {
                 // SAFETY: the program's services, passed on.
                 unsafe { entry::enter(services, &TABLE) }
             }
+
+            // The lowest priority of all: destructors run in reverse order, this one last.
+            #[used]
+            #[unsafe(link_section = ".fini_array.00000")]
+            static CLOSED: unsafe extern "C" fn() = entry::closed;
 
             $crate::__library_allocator!($allocator);
             $crate::__library_note!(own_allocator: $own, stay: $stay);
@@ -459,7 +484,8 @@ macro_rules! __library_recorder {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
         ::std::arch::global_asm!(
             ".pushsection .text.lcr_recorder,\"ax\",%progbits",
-            ::std::concat!(".globl ", $name),
+            // Weak, as std's own reference to one of them is; it still comes before the C library's.
+            ::std::concat!(".weak ", $name),
             ::std::concat!(".hidden ", $name),
             ::std::concat!(".type ", $name, ",%function"),
             ".balign 16",

@@ -11,15 +11,13 @@
 //! a backtrace may have mapped the file for reading, to look up names, and std's
 //! symbolizer never unmaps what it once read.
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, c_void};
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::LoadError;
@@ -226,8 +224,13 @@ impl<'a> Line<'a> {
 /// The dynamic linker and the unwinder.
 #[cfg(not(target_feature = "crt-static"))]
 mod linker {
-    use super::*;
+    use std::ffi::{CString, c_int};
+    use std::os::unix::ffi::OsStrExt;
+    use std::ptr::null_mut;
+
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+    use super::*;
 
     fn c_name(path: &Path) -> Option<CString> {
         CString::new(path.as_os_str().as_bytes()).ok()

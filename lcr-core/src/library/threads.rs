@@ -68,6 +68,10 @@ pub(crate) unsafe extern "C" fn at_exit(exit: ExitFn, value: *mut c_void, book: 
 
 /// Asks the C library to call `thread_ends` when the calling thread ends.
 fn hook() -> bool {
+    if cfg!(target_feature = "crt-static") {
+        // A static program has no libraries.
+        return false;
+    }
     type AtExit = unsafe extern "C" fn(ExitFn, *mut c_void, *mut c_void) -> c_int;
     // SAFETY: a name that ends with NUL.
     let real = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__cxa_thread_atexit_impl".as_ptr()) };
@@ -121,6 +125,11 @@ pub(super) fn forget(book: *const Book) {
     let forgotten = before - pending.len();
     // SAFETY: the caller holds the library, which is mapped.
     unsafe { (*book).locals.fetch_sub(forgotten, Ordering::AcqRel) };
+}
+
+/// Forgets what the ELF destructors of a library registered, which is gone now.
+pub(super) fn purge(book: *const Book) {
+    pending().retain(|entry| !std::ptr::eq(entry.book, book));
 }
 
 /// What a library's thread is started with.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use super::{Library, threads};
-use crate::entry::{Book, LibraryTable, RECORDED, STAY};
+use crate::entry::{Book, RECORDED, STAY};
 
 /// What became of a library that was to be unloaded.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ use crate::entry::{Book, LibraryTable, RECORDED, STAY};
 pub enum Unload {
     /// Nothing of it is mapped, and its descriptor is closed.
     Unloaded,
-    /// It is as it was. `dlclose` was not called, except for [`Kept::Mapped`].
+    /// It is still there. `dlclose` was not called, except for [`Kept::Mapped`].
     Kept {
         /// Why.
         reason: Kept,
@@ -81,26 +81,23 @@ pub enum Locals {
     Forget,
 }
 
-fn book(table: &LibraryTable) -> &Book {
+fn book<'a>(book: *const Book) -> &'a Book {
     // SAFETY: a static of the library, mapped while its `Library` lives.
-    unsafe { &*table.book }
-}
-
-pub(super) fn threads(table: &LibraryTable) -> usize {
-    book(table).threads.load(Ordering::Acquire)
-}
-
-pub(super) fn keys(table: &LibraryTable) -> usize {
-    // SAFETY: the library's function; it only counts.
-    unsafe { (book(table).keys)() }
+    unsafe { &*book }
 }
 
 impl Library {
     /// Unmaps the library if nothing of it can run any more.
     ///
-    /// Destructors of the calling thread's own thread-locals run now, as at its end.
+    /// Destructors of the calling thread's own thread-locals run now, as at its end;
+    /// then the ELF destructors, then those of its keys.
+    ///
+    /// A library that is kept is as it was, except that its thread-locals on this
+    /// thread may be gone: do nothing with it but try again.
+    ///
     /// What remains lost: a few dozen bytes for each *other* living thread on which
-    /// the library used `std::thread::current()`.
+    /// the library used `std::thread::current()`, and what std's symbolizer read if the
+    /// library itself printed a backtrace.
     ///
     /// # Safety
     ///
@@ -110,10 +107,15 @@ impl Library {
     /// *program* that ends in this very instant must not have called the library
     /// through anything but a gate that was drained.
     pub unsafe fn try_unload(mut self, locals: Locals) -> Unload {
+        let book = self.book;
         match self.reason_to_stay(locals) {
             Some(reason) => Unload::Kept { reason, library: self },
             // SAFETY: the caller's promise; threads, keys and stack were looked after.
-            None if unsafe { self.object.close() } => Unload::Unloaded,
+            None if unsafe { self.object.close() } => {
+                // Only the address counts: the Book has gone.
+                threads::purge(book);
+                Unload::Unloaded
+            }
             None => Unload::Kept { reason: Kept::Mapped, library: self },
         }
     }
@@ -125,7 +127,7 @@ impl Library {
             return None;
         }
         let table = self.table;
-        let book = book(table);
+        let book = book(self.book);
         if table.flags & STAY != 0 || self.object.nodelete {
             return Some(Kept::AskedToStay);
         }
@@ -151,9 +153,6 @@ impl Library {
         // SAFETY: the library is mapped, and nobody else uses it.
         unsafe { (table.finish)() };
         threads::run_own(book);
-        // SAFETY: as above.
-        unsafe { (book.run_keys)() };
-        threads::run_own(book);
         if locals == Locals::Forget {
             threads::forget(book);
         }
@@ -163,8 +162,9 @@ impl Library {
         if let n @ 1.. = book.locals.load(Ordering::Acquire) {
             return Some(Kept::Locals(n));
         }
+        // The keys go last, after the ELF destructors, which may use them.
         // SAFETY: as above; no thread of the library is left to use a key.
-        unsafe { (book.delete_keys)() };
+        unsafe { (book.close_keys)() };
         None
     }
 }

@@ -104,6 +104,7 @@ pub(crate) fn copy(file: &str, to: &Path) -> PathBuf {
 pub(crate) struct Worker {
     pub(crate) version: extern "C" fn() -> u32,
     pub(crate) local: extern "C" fn(&'static AtomicUsize),
+    pub(crate) late: extern "C" fn(&'static AtomicUsize),
     pub(crate) current: extern "C" fn() -> bool,
     pub(crate) busy: extern "C" fn(&'static AtomicUsize) -> u32,
     pub(crate) loud_panic: extern "C" fn() -> bool,
@@ -122,6 +123,7 @@ impl Worker {
             Worker {
                 version: transmute(symbol(c"worker_version")),
                 local: transmute(symbol(c"worker_local")),
+                late: transmute(symbol(c"worker_late")),
                 current: transmute(symbol(c"worker_current")),
                 busy: transmute(symbol(c"worker_busy")),
                 loud_panic: transmute(symbol(c"worker_loud_panic")),
