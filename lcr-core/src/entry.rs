@@ -15,7 +15,8 @@
 //!   for, until the thread ends, without telling anyone.
 //!
 //! They are recorded by hidden definitions of `pthread_key_create`,
-//! `pthread_key_delete`, `pthread_create` and `__cxa_thread_atexit_impl` in the
+//! `pthread_key_delete`, `pthread_getspecific`, `pthread_setspecific`,
+//! `pthread_create` and `__cxa_thread_atexit_impl` in the
 //! library itself: its own calls to them, std's included, bind to these, and
 //! nobody else's do.
 //!
@@ -162,6 +163,8 @@ unsafe extern "C" fn finish() {}
 
 const KEYS_MAX: usize = 1024;
 static KEYS: [AtomicU64; KEYS_MAX / 64] = [const { AtomicU64::new(0) }; KEYS_MAX / 64];
+/// Those of them whose values are cells of the program.
+static CELLS: [AtomicU64; KEYS_MAX / 64] = [const { AtomicU64::new(0) }; KEYS_MAX / 64];
 static KEY_EXITS: [AtomicPtr<c_void>; KEYS_MAX] = [const { AtomicPtr::new(null_mut()) }; KEYS_MAX];
 
 unsafe extern "C" fn keys() -> usize {
@@ -185,7 +188,7 @@ unsafe extern "C" fn run_keys() {
         each_key(|key| {
             let exit = KEY_EXITS[key as usize].load(Ordering::Acquire);
             // SAFETY: the key is the library's and has not been deleted.
-            let value = unsafe { libc::pthread_getspecific(key) };
+            let value = unsafe { key_get(key) };
             if exit.is_null() || value.is_null() {
                 return;
             }
@@ -193,7 +196,7 @@ unsafe extern "C" fn run_keys() {
             // SAFETY: `exit` is the destructor that the key was created with, and the
             // value is taken away first, as the C library does.
             unsafe {
-                libc::pthread_setspecific(key, null());
+                key_set(key, null_mut());
                 transmute::<*mut c_void, ExitFn>(exit)(value);
             }
         });
@@ -255,13 +258,17 @@ pub unsafe extern "C" fn key_create(key: *mut libc::pthread_key_t, exit: Option<
         c"pthread_key_create" as unsafe extern "C" fn(*mut libc::pthread_key_t, Option<ExitFn>) -> c_int
     );
     let Some(real) = real else { return libc::ENOSYS };
-    // SAFETY: the caller's arguments.
-    let answer = unsafe { real(key, exit) };
+    let services = services::received().filter(|_| exit.is_some());
+    // SAFETY: the caller's arguments, but for the destructor, which is the program's.
+    let answer = unsafe { real(key, services.map_or(exit, |services| Some(services.key_exit))) };
     if answer == 0 {
         // SAFETY: the call has just written it.
         let key = unsafe { *key } as usize;
         match KEY_EXITS.get(key) {
             Some(cell) => {
+                if services.is_some() {
+                    CELLS[key / 64].fetch_or(1 << (key % 64), Ordering::AcqRel);
+                }
                 cell.store(exit.map_or(null_mut(), |exit| exit as *mut c_void), Ordering::Release);
                 KEYS[key / 64].fetch_or(1 << (key % 64), Ordering::AcqRel);
             }
@@ -282,11 +289,80 @@ pub unsafe extern "C" fn key_create(key: *mut libc::pthread_key_t, exit: Option<
 pub unsafe extern "C" fn key_delete(key: libc::pthread_key_t) -> c_int {
     if let Some(word) = KEYS.get(key as usize / 64) {
         word.fetch_and(!(1 << (key % 64)), Ordering::AcqRel);
+        CELLS[key as usize / 64].fetch_and(!(1 << (key % 64)), Ordering::AcqRel);
     }
     let real = real!(c"pthread_key_delete" as unsafe extern "C" fn(libc::pthread_key_t) -> c_int);
     let Some(real) = real else { return libc::ENOSYS };
     // SAFETY: the caller's argument.
     unsafe { real(key) }
+}
+
+/// The program's functions and the destructor, if the key's values are cells.
+fn cells_of(key: libc::pthread_key_t) -> Option<(&'static Services, ExitFn)> {
+    let word = CELLS.get(key as usize / 64)?;
+    if word.load(Ordering::Acquire) & 1 << (key % 64) == 0 {
+        return None;
+    }
+    let exit = KEY_EXITS[key as usize].load(Ordering::Acquire);
+    // SAFETY: a key with cells was created with a destructor, of this type.
+    Some((services::received()?, unsafe { transmute::<*mut c_void, Option<ExitFn>>(exit) }?))
+}
+
+/// The library's `pthread_getspecific`.
+///
+/// # Safety
+///
+/// As `pthread_getspecific`.
+pub unsafe extern "C" fn key_get(key: libc::pthread_key_t) -> *mut c_void {
+    let real = real!(c"pthread_getspecific" as unsafe extern "C" fn(libc::pthread_key_t) -> *mut c_void);
+    let Some(real) = real else { return null_mut() };
+    // SAFETY: the caller's argument.
+    let found = unsafe { real(key) };
+    match cells_of(key) {
+        // SAFETY: this thread's cell, made by `key_set`.
+        Some((services, _)) if !found.is_null() => unsafe { (services.key_value)(found, null_mut()) },
+        _ => found,
+    }
+}
+
+/// The library's `pthread_setspecific`.
+///
+/// # Safety
+///
+/// As `pthread_setspecific`.
+pub unsafe extern "C" fn key_set(key: libc::pthread_key_t, value: *mut c_void) -> c_int {
+    let get = real!(c"pthread_getspecific" as unsafe extern "C" fn(libc::pthread_key_t) -> *mut c_void);
+    let set =
+        real!(c"pthread_setspecific" as unsafe extern "C" fn(libc::pthread_key_t, *mut c_void) -> c_int);
+    let (Some(get), Some(set)) = (get, set) else { return libc::ENOSYS };
+    let Some((services, exit)) = cells_of(key) else {
+        // SAFETY: the caller's arguments.
+        return unsafe { set(key, value) };
+    };
+    // SAFETY: the library's key; its value is null or this thread's cell.
+    unsafe {
+        let cell = get(key);
+        if cell.is_null() && value.is_null() {
+            return 0;
+        }
+        if cell.is_null() {
+            let cell = (services.key_cell)(value, exit, &raw const BOOK);
+            let answer = set(key, cell);
+            if answer != 0 {
+                (services.key_free)(cell);
+            }
+            return answer;
+        }
+        if value.is_null() {
+            let answer = set(key, null_mut());
+            if answer == 0 {
+                (services.key_free)(cell);
+            }
+            return answer;
+        }
+        (services.key_value)(cell, value);
+        0
+    }
 }
 
 /// The library's `pthread_create`.
@@ -421,6 +497,10 @@ macro_rules! __library {
         $crate::__library_recorder!("pthread_key_create", $crate::__private::entry::key_create);
         #[cfg(not(test))]
         $crate::__library_recorder!("pthread_key_delete", $crate::__private::entry::key_delete);
+        #[cfg(not(test))]
+        $crate::__library_recorder!("pthread_getspecific", $crate::__private::entry::key_get);
+        #[cfg(not(test))]
+        $crate::__library_recorder!("pthread_setspecific", $crate::__private::entry::key_set);
         #[cfg(not(test))]
         $crate::__library_recorder!("pthread_create", $crate::__private::entry::thread_create);
         #[cfg(not(test))]

@@ -40,6 +40,16 @@ pub struct Services {
     /// `__cxa_thread_atexit_impl` on behalf of a library: the program calls
     /// `exit(value)` when the thread ends. Answers 0, or -1 if it cannot.
     pub at_thread_exit: unsafe extern "C" fn(exit: ExitFn, value: *mut c_void, book: *const Book) -> c_int,
+    /// The destructor that a library's keys are created with: the program's, so that
+    /// a thread that is ending never jumps into a library that is going. Their values
+    /// are cells of the program's.
+    pub key_exit: ExitFn,
+    /// A cell with a value, which the key's destructor passes to `exit`.
+    pub key_cell: unsafe extern "C" fn(value: *mut c_void, exit: ExitFn, book: *const Book) -> *mut c_void,
+    /// The value of a cell; changed first, if `new` is not null.
+    pub key_value: unsafe extern "C" fn(cell: *mut c_void, new: *mut c_void) -> *mut c_void,
+    /// Frees a cell whose key has another value, or none, now.
+    pub key_free: unsafe extern "C" fn(cell: *mut c_void),
 }
 
 // SAFETY: the table is read-only, and what it points to is `'static` in the program.
@@ -60,6 +70,10 @@ pub fn offered() -> &'static Services {
         allocator: &raw const allocator::GLOBAL,
         thread_create: crate::library::threads::create,
         at_thread_exit: crate::library::threads::at_exit,
+        key_exit: crate::library::threads::key_ends,
+        key_cell: crate::library::threads::key_cell,
+        key_value: crate::library::threads::key_value,
+        key_free: crate::library::threads::key_free,
     };
     received().unwrap_or(&OWN)
 }

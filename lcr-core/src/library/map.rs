@@ -148,6 +148,17 @@ impl Object {
     /// Nothing of the object is used any more, by any thread, and nobody will call
     /// into it: no thread's end, no key, no stack.
     pub unsafe fn close(&mut self) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.close_then(|| ()) }
+    }
+
+    /// As [`Object::close`]; calls `then` if it has gone, before anything else can be
+    /// mapped at its addresses.
+    ///
+    /// # Safety
+    ///
+    /// As [`Object::close`].
+    pub(super) unsafe fn close_then(&mut self, then: impl FnOnce()) -> bool {
         let _lock = loader();
         if !self.closed {
             self.closed = true;
@@ -157,6 +168,7 @@ impl Object {
         let gone = self.mapping.is_gone().unwrap_or(false);
         if gone {
             self.file = None;
+            then();
         }
         gone
     }

@@ -110,12 +110,10 @@ impl Library {
         let book = self.book;
         match self.reason_to_stay(locals) {
             Some(reason) => Unload::Kept { reason, library: self },
+            // What its ELF destructors registered goes with it. Only the Book's address is
+            // used: the Book has gone, and the next library's may stand there soon.
             // SAFETY: the caller's promise; threads, keys and stack were looked after.
-            None if unsafe { self.object.close() } => {
-                // Only the address counts: the Book has gone.
-                threads::purge(book);
-                Unload::Unloaded
-            }
+            None if unsafe { self.object.close_then(|| threads::purge(book)) } => Unload::Unloaded,
             None => Unload::Kept { reason: Kept::Mapped, library: self },
         }
     }
@@ -156,6 +154,7 @@ impl Library {
         if locals == Locals::Forget {
             threads::forget(book);
         }
+        threads::take_cells(book);
         if let n @ 1.. = book.threads.load(Ordering::Acquire) {
             return Some(Kept::Threads(n));
         }
