@@ -224,8 +224,16 @@ pub unsafe extern "C" fn closed() {
     if !CLOSING.load(Ordering::Acquire) {
         return;
     }
+    let exits = || {
+        if let Some(services) = services::received() {
+            // SAFETY: this library's Book; thread-locals that ELF destructors initialised.
+            unsafe { (services.run_exits)(&raw const BOOK) }
+        }
+    };
+    exits();
     // SAFETY: the thread that unmaps the library, which has no other any more.
     unsafe { run_keys() };
+    exits();
     each_key(|key| {
         // SAFETY: the key is the library's; `key_delete` clears its bit.
         unsafe { key_delete(key) };

@@ -40,6 +40,8 @@ pub struct Services {
     /// `__cxa_thread_atexit_impl` on behalf of a library: the program calls
     /// `exit(value)` when the thread ends. Answers 0, or -1 if it cannot.
     pub at_thread_exit: unsafe extern "C" fn(exit: ExitFn, value: *mut c_void, book: *const Book) -> c_int,
+    /// Runs what was registered so for the calling thread and that library, now.
+    pub run_exits: unsafe extern "C" fn(book: *const Book),
     /// The destructor that a library's keys are created with: the program's, so that
     /// a thread that is ending never jumps into a library that is going. Their values
     /// are cells of the program's.
@@ -70,6 +72,7 @@ pub fn offered() -> &'static Services {
         allocator: &raw const allocator::GLOBAL,
         thread_create: crate::library::threads::create,
         at_thread_exit: crate::library::threads::at_exit,
+        run_exits: crate::library::threads::run_exits,
         key_exit: crate::library::threads::key_ends,
         key_cell: crate::library::threads::key_cell,
         key_value: crate::library::threads::key_value,

@@ -96,6 +96,11 @@ unsafe extern "C" fn thread_ends(_: *mut c_void) {
     run_where(|entry| entry.thread == thread);
 }
 
+/// `Services::run_exits`.
+pub(crate) unsafe extern "C" fn run_exits(book: *const Book) {
+    run_own(book);
+}
+
 /// Runs the calling thread's destructors of one library.
 pub(super) fn run_own(book: *const Book) {
     let thread = this_thread();
