@@ -102,7 +102,7 @@ impl Library {
     /// # Safety
     ///
     /// No instance, function, static or text of the library is in use, and no thread
-    /// will begin to use one. Nobody else has its [`Object`]'s symbols. What its own
+    /// will begin to use one. Nobody else has its [`Object`](super::Object)'s symbols. What its own
     /// threads and thread-locals do is looked after here; but a thread of the
     /// *program* that ends in this very instant must not have called the library
     /// through anything but a gate that was drained.
