@@ -85,9 +85,10 @@ fn build() -> PathBuf {
     target.join(profile)
 }
 
-/// A new directory for one test.
+/// An empty directory for one test, the same at each run: nothing piles up.
 pub(crate) fn scratch(test: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
+    let form = if std::env::var_os("LCR_NO_MEMFD").is_some() { "-no-memfd" } else { "" };
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loader-{test}{form}"));
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
     path
