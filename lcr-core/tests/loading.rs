@@ -461,6 +461,21 @@ fn a_thread_that_used_thread_current_can_end_after_the_library_has_gone() {
 }
 
 #[test]
+fn its_elf_destructors_may_use_keys_and_thread_locals() {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let end = on_another_thread(|| {
+        let library = load(built("libone.so"));
+        let worker = Worker::of(&library);
+        (worker.late)(&COUNT);
+        (worker.current)();
+        unload(library);
+    });
+    assert_eq!(COUNT.load(Ordering::SeqCst), 1);
+    // What the destructor registered for this thread's end has been purged.
+    end();
+}
+
+#[test]
 fn a_panic_that_prints_a_backtrace_does_not_pin_it() {
     if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value != "1") {
         in_child("a_panic_that_prints_a_backtrace_does_not_pin_it", "RUST_BACKTRACE", "1");

@@ -30,7 +30,7 @@ static REGISTRATION: Registration = {
 };
 
 fn main() {
-    std::thread::current().id();
+    let _ = std::thread::current().id();
     lcr_v1_library_is_exported();
     for path in std::env::args_os().skip(1) {
         let library = Candidate::open(&path, &Policy::default()).and_then(Candidate::load);
