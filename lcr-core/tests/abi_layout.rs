@@ -203,14 +203,18 @@ fn the_hash_of_a_shape_is_frozen() {
 
 #[test]
 fn only_types_with_references_borrow() {
-    const { lcr_core::abi::assert_owned::<Result<Vec<Shape>, Point>>() };
-    assert!(<&str>::BORROWS && <Vec<&str>>::BORROWS && <Result<u8, &u8>>::BORROWS);
-    assert!(<Line<'_, u8>>::BORROWS && !<Point>::BORROWS && !<Shape>::BORROWS);
+    const {
+        lcr_core::abi::assert_owned::<Result<Vec<Shape>, Point>>();
+        assert!(<&str>::BORROWS && <Vec<&str>>::BORROWS && <Result<u8, &u8>>::BORROWS);
+        assert!(<Line<'_, u8>>::BORROWS && !<Point>::BORROWS && !<Shape>::BORROWS);
+    };
 }
 
 #[test]
 fn plain_is_what_has_its_wires_layout_for_certain() {
-    assert!(u8::PLAIN && <[f64; 3]>::PLAIN && Point::PLAIN && <[Point; 2]>::PLAIN);
-    assert!(!Id::PLAIN, "a struct without `repr` has no promised layout");
-    assert!(!bool::PLAIN && !u128::PLAIN && !String::PLAIN && !<(u8, u8)>::PLAIN && !Color::PLAIN);
+    const {
+        assert!(u8::PLAIN && <[f64; 3]>::PLAIN && Point::PLAIN && <[Point; 2]>::PLAIN);
+        assert!(!Id::PLAIN, "a struct without `repr` has no promised layout");
+        assert!(!bool::PLAIN && !u128::PLAIN && !String::PLAIN && !<(u8, u8)>::PLAIN && !Color::PLAIN);
+    };
 }

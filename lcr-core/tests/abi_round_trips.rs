@@ -204,9 +204,9 @@ struct Line<'a, const N: usize> {
     sums: [u16; N],
 }
 
-fn moved<T: Abi>(value: T) -> T
+fn moved<T>(value: T) -> T
 where
-    for<'f> T: Abi<At<'f> = T>,
+    T: for<'f> Abi<At<'f> = T>,
 {
     let (sender, receiver) = (Frame::new(), Frame::new());
     let wire = value.into_wire(&sender);
@@ -224,9 +224,9 @@ fn lent<T: Abi, R>(value: T, check: impl for<'f> FnOnce(T::At<'f>) -> R) -> R {
     check(unsafe { T::from_wire(wire, &receiver) })
 }
 
-fn round_trip<T: Abi + Any + Clone + Debug + PartialEq>()
+fn round_trip<T>()
 where
-    for<'f> T: Abi<At<'f> = T>,
+    T: for<'f> Abi<At<'f> = T> + Any + Clone + Debug + PartialEq,
 {
     let seed = if cfg!(miri) { 1 } else { RandomState::new().build_hasher().finish() };
     let mut random = Random(seed);
@@ -239,8 +239,9 @@ where
         let values = Vec::<T>::any(&mut random);
         lent::<&[T], _>(&values, |view| assert_eq!(view, values, "{at}"));
         lent::<&Vec<T>, _>(&values, |view| assert_eq!(view, &values, "{at}"));
-        let clone = lent::<&[Vec<T>], _>(&[values.clone()], |view| view.to_vec());
-        assert_eq!(clone, [values], "{at}");
+        let nested = [values];
+        let clone = lent::<&[Vec<T>], _>(&nested, |view| view.to_vec());
+        assert_eq!(clone, nested, "{at}");
         lent::<Option<&T>, _>(Some(&value), |view| assert_eq!(view, Some(&value), "{at}"));
     }
 }

@@ -93,20 +93,24 @@ fn expand_struct(input: &DeriveInput, fields: &FieldList, fixed: bool) -> (Token
     shape.text(&ident.unraw().to_string());
     shape.fields(fields, "{}");
     let shape = shape.finish();
-    let abi = fields.abi();
-    let wire_args = &abi;
+    let (field_wires, borrows) = (fields.abi("Wire"), fields.abi("BORROWS"));
     let pattern = fields.pattern();
-    let into_wire = fields.wire_value(&wire, &quote!(into_wire));
-    let lend = fields.wire_value(&wire, &quote!(lend));
+    let into_wire = fields.wire_value(&wire, "into_wire");
+    let lend = fields.wire_value(&wire, "lend");
     let (from_wire, borrow) =
         (fields.value(&quote!(#ident), &quote!(wire)), fields.view(&quote!(#ident), &quote!(wire)));
-    let plain = if fixed { quote!(true #(&& #abi::PLAIN)*) } else { quote!(false) };
+    let plain = if fixed {
+        let plain = fields.abi("PLAIN");
+        quote!(true #(&& #plain)*)
+    } else {
+        quote!(false)
+    };
     let body = quote! {
-        type Wire = #wire<#(#wire_args::Wire),*>;
+        type Wire = #wire<#(#field_wires),*>;
         type At<'__f> = #at;
         const SHAPE: &'static [::lcr_core::text::Piece] = #shape;
         const PLAIN: bool = #plain;
-        const BORROWS: bool = false #(|| #abi::BORROWS)*;
+        const BORROWS: bool = false #(|| #borrows)*;
 
         #[inline]
         fn into_wire(self, frame: &::lcr_core::abi::Frame) -> Self::Wire {
@@ -144,9 +148,9 @@ fn expand_enum(input: &DeriveInput, variants: &[(&Ident, FieldList)]) -> (TokenS
     let at = at(input);
 
     let params: Vec<&Ident> = variants.iter().flat_map(|(_, fields)| &fields.0).map(|f| &f.param).collect();
-    let abi: Vec<TokenStream> = variants.iter().flat_map(|(_, fields)| fields.abi()).collect();
+    let of_each = |item| variants.iter().flat_map(move |(_, fields)| fields.abi(item)).collect::<Vec<_>>();
+    let (field_wires, borrows) = (of_each("Wire"), of_each("BORROWS"));
     let with_fields = || variants.iter().filter(|(_, fields)| !fields.0.is_empty());
-    let member = |variant: &Ident| variant.clone();
     let wire_of = |variant: &Ident| format_ident!("__{}{}Wire", ident.unraw(), variant.unraw());
 
     let mut wires = TokenStream::new();
@@ -157,8 +161,8 @@ fn expand_enum(input: &DeriveInput, variants: &[(&Ident, FieldList)]) -> (TokenS
         None
     } else {
         let members = with_fields().map(|(variant, fields)| {
-            let (member, wire, params) = (member(variant), wire_of(variant), fields.params());
-            quote!(pub #member: #wire<#(#params),*>)
+            let (wire, params) = (wire_of(variant), fields.params());
+            quote!(pub #variant: #wire<#(#params),*>)
         });
         wires.extend(quote! {
             #[repr(C)]
@@ -202,7 +206,7 @@ fn expand_enum(input: &DeriveInput, variants: &[(&Ident, FieldList)]) -> (TokenS
     let shape = shape.finish();
 
     // The wire that one of the two methods makes of a variant.
-    let arms = |method: TokenStream| -> TokenStream {
+    let arms = |method: &str| -> TokenStream {
         let mut arms = TokenStream::new();
         for (tag, (variant, fields)) in (0u32..).zip(variants) {
             let pattern = fields.pattern();
@@ -211,14 +215,14 @@ fn expand_enum(input: &DeriveInput, variants: &[(&Ident, FieldList)]) -> (TokenS
             } else if fields.0.is_empty() {
                 Some(quote!(payload: #payload { __none: () }))
             } else {
-                let (member, value) = (member(variant), fields.wire_value(&wire_of(variant), &method));
-                Some(quote!(payload: #payload { #member: #value }))
+                let value = fields.wire_value(&wire_of(variant), method);
+                Some(quote!(payload: #payload { #variant: #value }))
             };
             arms.extend(quote!(Self::#variant #pattern => #wire { tag: #tag, #payload_value },));
         }
         arms
     };
-    let (into_wire, lend) = (arms(quote!(into_wire)), arms(quote!(lend)));
+    let (into_wire, lend) = (arms("into_wire"), arms("lend"));
 
     let names = variants.iter().map(|(variant, _)| variant.unraw().to_string());
     let name = ident.unraw().to_string();
@@ -227,9 +231,8 @@ fn expand_enum(input: &DeriveInput, variants: &[(&Ident, FieldList)]) -> (TokenS
         let mut arms = TokenStream::new();
         for (tag, (variant, fields)) in (0u32..).zip(variants) {
             let take = (!fields.0.is_empty()).then(|| {
-                let member = member(variant);
-                // SAFETY (of the generated code): the tag says which member is there.
-                quote!(let __fields = unsafe { wire.payload.#member };)
+                // The tag says which member is there.
+                quote!(let __fields = unsafe { wire.payload.#variant };)
             });
             let (path, from) = (quote!(#ident::#variant), quote!(__fields));
             let value = if view { fields.view(&path, &from) } else { fields.value(&path, &from) };
@@ -240,10 +243,10 @@ fn expand_enum(input: &DeriveInput, variants: &[(&Ident, FieldList)]) -> (TokenS
     let (from_wire, borrow) = (back(false), back(true));
 
     let body = quote! {
-        type Wire = #wire<#(#abi::Wire),*>;
+        type Wire = #wire<#(#field_wires),*>;
         type At<'__f> = #at;
         const SHAPE: &'static [::lcr_core::text::Piece] = #shape;
-        const BORROWS: bool = false #(|| #abi::BORROWS)*;
+        const BORROWS: bool = false #(|| #borrows)*;
 
         #[inline]
         fn into_wire(self, frame: &::lcr_core::abi::Frame) -> Self::Wire {
@@ -322,10 +325,9 @@ impl<'a> FieldList<'a> {
         self.0.iter().map(|field| &field.param).collect()
     }
 
-    /// `<Type as Abi>` for each field, so that the compiler's errors point at the
-    /// type in the user's source.
-    fn abi(&self) -> Vec<TokenStream> {
-        self.0.iter().map(Field::abi).collect()
+    /// `<Type as Abi>::item` for each field.
+    fn abi(&self, item: &str) -> Vec<TokenStream> {
+        self.0.iter().map(|field| field.abi(item)).collect()
     }
 
     /// The definition of a wire type with these fields.
@@ -352,10 +354,10 @@ impl<'a> FieldList<'a> {
     }
 
     /// The wire that `method` makes of the variables.
-    fn wire_value(&self, wire: &Ident, method: &TokenStream) -> TokenStream {
+    fn wire_value(&self, wire: &Ident, method: &str) -> TokenStream {
         let each = self.0.iter().map(|field| {
-            let (name, abi) = (&field.name, field.abi());
-            quote!(#name: #abi::#method(#name, frame))
+            let (name, convert) = (&field.name, field.abi(method));
+            quote!(#name: #convert(#name, frame))
         });
         quote!(#wire { #(#each),* })
     }
@@ -363,8 +365,8 @@ impl<'a> FieldList<'a> {
     /// The value of `path` that is taken from the wire `from`.
     fn value(&self, path: &TokenStream, from: &TokenStream) -> TokenStream {
         let each = self.0.iter().map(|field| {
-            let (member, name, abi) = (&field.member, &field.name, field.abi());
-            quote!(#member: unsafe { #abi::from_wire(#from.#name, frame) })
+            let (member, name, convert) = (&field.member, &field.name, field.abi("from_wire"));
+            quote!(#member: unsafe { #convert(#from.#name, frame) })
         });
         quote!(#path { #(#each),* })
     }
@@ -373,8 +375,8 @@ impl<'a> FieldList<'a> {
     /// before the first is unwrapped, so that a panic drops none.
     fn view(&self, path: &TokenStream, from: &TokenStream) -> TokenStream {
         let lets = self.0.iter().map(|field| {
-            let (name, abi) = (&field.name, field.abi());
-            quote!(let #name = unsafe { #abi::borrow(#from.#name, frame) };)
+            let (name, convert) = (&field.name, field.abi("borrow"));
+            quote!(let #name = unsafe { #convert(#from.#name, frame) };)
         });
         let each = self
             .0
@@ -385,9 +387,12 @@ impl<'a> FieldList<'a> {
 }
 
 impl Field<'_> {
-    fn abi(&self) -> TokenStream {
-        let ty = self.ty;
-        quote_spanned!(ty.span()=> <#ty as ::lcr_core::abi::Abi>)
+    /// `<Type as Abi>::item`, all of it with the type's place in the source: there
+    /// the compiler's errors point.
+    fn abi(&self, item: &str) -> TokenStream {
+        let (ty, span) = (self.ty, self.ty.span());
+        let item = Ident::new(item, span);
+        quote_spanned!(span=> <#ty as ::lcr_core::abi::Abi>::#item)
     }
 }
 
@@ -405,8 +410,8 @@ impl Shape {
 
     fn of(&mut self, field: &Field<'_>) {
         self.flush();
-        let abi = field.abi();
-        self.pieces.push(quote!(::lcr_core::text::Piece::List(#abi::SHAPE)));
+        let shape = field.abi("SHAPE");
+        self.pieces.push(quote!(::lcr_core::text::Piece::List(#shape)));
     }
 
     fn flush(&mut self) {
@@ -458,8 +463,8 @@ impl Repr {
             }
             for meta in attr.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)? {
                 if meta.path().is_ident("packed") {
-                    return Err(Error::new(
-                        meta.span(),
+                    return Err(Error::new_spanned(
+                        &meta,
                         "a packed type cannot cross between components: its fields cannot be lent; \
                          remove `packed`",
                     ));
@@ -491,12 +496,12 @@ fn check_generics(generics: &Generics) -> Result<()> {
                           write the bound on the functions that need it";
     for param in generics.type_params() {
         if !param.bounds.is_empty() {
-            return Err(Error::new(param.bounds.span(), ADVICE));
+            return Err(Error::new_spanned(&param.bounds, ADVICE));
         }
     }
     for predicate in generics.where_clause.iter().flat_map(|clause| &clause.predicates) {
         if !matches!(predicate, WherePredicate::Lifetime(_)) {
-            return Err(Error::new(predicate.span(), ADVICE));
+            return Err(Error::new_spanned(predicate, ADVICE));
         }
     }
     Ok(())
@@ -525,7 +530,7 @@ impl<'ast> Visit<'ast> for Check<'_> {
                 "`{owner}` holds `{owner}`, and a type that holds itself cannot cross between components: \
                  its shape would have no end; cross a flat `Vec` of nodes that name each other by index"
             );
-            combine(self.errors, Error::new(ty.span(), message));
+            combine(self.errors, Error::new_spanned(ty, message));
         }
         visit::visit_type_path(self, ty);
     }
