@@ -125,14 +125,18 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     };
 
     let mut offered = Vec::new();
+    let mut underived = false;
     let mut seen: Vec<(String, i32, bool)> = Vec::new();
     for item in items.iter_mut() {
         match item {
             Item::Struct(item) if derives_interface(item) => {
                 let cfg = cfg(&item.attrs);
                 // What is wrong with the options is the derive's to say.
-                if let Ok(options) = Options::read(Kind::Typed, &item.attrs, &item.ident) {
-                    twice(&mut seen, &options, !cfg.is_empty(), &mut refusals);
+                match Options::read(Kind::Typed, &item.attrs, &item.ident) {
+                    Ok(options) if item.generics.params.is_empty() => {
+                        twice(&mut seen, &options, !cfg.is_empty(), &mut refusals);
+                    }
+                    _ => underived = true,
                 }
                 let ident = &item.ident;
                 offered.push(Offered::typed(cfg, quote! { #ident }));
@@ -167,6 +171,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
         },
     );
     match refusals.settle() {
+        Ok(()) if underived => quote! { #module },
         Ok(()) => {
             let described = described(&quote! { #name }, &offered);
             items.push(Item::Verbatim(described));

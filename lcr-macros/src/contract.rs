@@ -398,57 +398,6 @@ fn with_lifetime(ty: &Type, lifetime: &str) -> Type {
     ty
 }
 
-/// The parts of an argument's type that show no lifetime, and so must have none:
-/// an alias of `&'static str` would be received as what it is not.
-fn owned_parts<'a>(ty: &'a Type, parts: &mut Vec<&'a Type>) {
-    struct Shows(bool);
-    impl<'ast> Visit<'ast> for Shows {
-        fn visit_lifetime(&mut self, _: &'ast Lifetime) {
-            self.0 = true;
-        }
-
-        fn visit_type_reference(&mut self, _: &'ast syn::TypeReference) {
-            self.0 = true;
-        }
-    }
-    let mut shows = Shows(false);
-    shows.visit_type(ty);
-    if !shows.0 {
-        // `str` and `[T]` occur behind a reference only; the elements are looked at.
-        match ty {
-            Type::Path(path) if path.path.is_ident("str") || path.path.is_ident("Path") => {}
-            Type::Slice(slice) => owned_parts(&slice.elem, parts),
-            ty => parts.push(ty),
-        }
-        return;
-    }
-    match ty {
-        Type::Reference(ty) => owned_parts(&ty.elem, parts),
-        Type::Slice(ty) => owned_parts(&ty.elem, parts),
-        Type::Array(ty) => owned_parts(&ty.elem, parts),
-        Type::Paren(ty) => owned_parts(&ty.elem, parts),
-        Type::Group(ty) => owned_parts(&ty.elem, parts),
-        Type::Tuple(ty) => ty.elems.iter().for_each(|ty| owned_parts(ty, parts)),
-        Type::Path(path) => {
-            let Some(PathArguments::AngleBracketed(arguments)) =
-                path.path.segments.last().map(|s| &s.arguments)
-            else {
-                return;
-            };
-            // A type with a lifetime of its own knows what its parameters are for.
-            if arguments.args.iter().any(|a| matches!(a, GenericArgument::Lifetime(_))) {
-                return;
-            }
-            for argument in &arguments.args {
-                if let GenericArgument::Type(ty) = argument {
-                    owned_parts(ty, parts);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
 /// Text and constants of the package that is being compiled, as pieces of a note.
 pub(crate) fn package_pieces() -> TokenStream {
     quote! {
@@ -475,19 +424,22 @@ pub(crate) fn note(pieces: &TokenStream) -> TokenStream {
 }
 
 fn generate(item: &ItemTrait, methods: &[Method<'_>]) -> TokenStream {
-    let contract = &item.ident;
-    let name = contract.unraw().to_string();
+    let name = item.ident.unraw().to_string();
+    // What the macro writes of the user's names stands where the macro was called:
+    // errors at a type of the user's are then all at that type, and said once.
+    let contract = &here(&item.ident);
     let cfg: Vec<_> = item.attrs.iter().filter(|a| a.path().is_ident("cfg")).collect();
+    let own = |what: &str| Ident::new(&format!("__{name}{what}"), Span::call_site());
     let names = Names {
         contract: contract.clone(),
-        methods: format_ident!("__{}Methods", contract.unraw()),
-        thunks: format_ident!("__{}Thunks", contract.unraw()),
-        proxy: format_ident!("__{}Proxy", contract.unraw()),
-        provider: format_ident!("__{}Provider", contract.unraw()),
+        methods: own("Methods"),
+        thunks: own("Thunks"),
+        proxy: own("Proxy"),
+        provider: own("Provider"),
     };
     let Names { methods: table, thunks, proxy, provider, .. } = &names;
 
-    let checks = methods.iter().map(checks);
+    let checks = methods.iter().filter_map(check_owned);
     let fields = methods.iter().map(field);
     let thunk_functions = methods.iter().map(|m| thunk(m, &names));
     let entries = methods.iter().map(|m| {
@@ -585,6 +537,11 @@ fn generate(item: &ItemTrait, methods: &[Method<'_>]) -> TokenStream {
 
             impl ::core::marker::Copy for #table {}
 
+            // SAFETY: functions belong to no thread.
+            unsafe impl ::core::marker::Send for #table {}
+            // SAFETY: as above.
+            unsafe impl ::core::marker::Sync for #table {}
+
             struct #thunks<#provider>(::core::marker::PhantomData<#provider>);
 
             impl<#provider: #contract + 'static> #thunks<#provider> {
@@ -646,6 +603,13 @@ struct Names {
     provider: Ident,
 }
 
+/// The same name where the macro was called.
+fn here(ident: &Ident) -> Ident {
+    let mut ident = ident.clone();
+    ident.set_span(Span::call_site().resolved_at(ident.span()));
+    ident
+}
+
 fn text_name(at: usize) -> Ident {
     format_ident!("TEXT_{at}")
 }
@@ -654,35 +618,30 @@ fn shape_name(at: usize) -> Ident {
     format_ident!("SHAPE_{at}")
 }
 
-/// What the compiler must find out about a method's types.
-fn checks(m: &Method<'_>) -> TokenStream {
+/// What only the compiler can find out about a method's types: an alias may hide
+/// a lifetime in what is returned. (An argument's is taken from it by `Abi::At`.)
+fn check_owned(m: &Method<'_>) -> Option<TokenStream> {
     let cfg = &m.cfg;
-    let returned = m.returns.map(|ty| {
+    m.returns.map(|ty| {
         quote_spanned! { ty.span() =>
             #(#cfg)*
-            const _: () = ::lcr_core::abi::assert_owned::<#ty>();
+            const _: () = ::core::assert!(
+                !<#ty as ::lcr_core::Abi>::BORROWS,
+                "what a contract's method returns is owned, and this type borrows: return an owned one",
+            );
         }
-    });
-    let arguments = m.arguments.iter().flat_map(|argument| {
-        let mut parts = Vec::new();
-        owned_parts(&argument.ty, &mut parts);
-        parts
-            .into_iter()
-            .map(|ty| {
-                quote_spanned! { ty.span() =>
-                    #(#cfg)*
-                    const _: () = ::lcr_core::__private::assert_no_hidden_borrow::<#ty>();
-                }
-            })
-            .collect::<Vec<_>>()
-    });
-    quote! { #returned #(#arguments)* }
+    })
 }
 
 /// The wire of a type, written where no lifetime is in scope.
 fn wire(ty: &Type) -> TokenStream {
     let ty = with_lifetime(ty, "'static");
     quote_spanned! { ty.span() => <#ty as ::lcr_core::Abi>::Wire }
+}
+
+/// What the wires of the arguments are called.
+fn wire_names(m: &Method<'_>) -> Vec<Ident> {
+    (0..m.arguments.len()).map(|i| Ident::new(&format!("wire{i}"), Span::mixed_site())).collect()
 }
 
 fn reply(m: &Method<'_>) -> TokenStream {
@@ -741,14 +700,15 @@ fn thunk(m: &Method<'_>, names: &Names) -> TokenStream {
     let this = Ident::new("this", Span::mixed_site());
     let frame = Ident::new("frame", Span::mixed_site());
     let value = Ident::new("value", Span::mixed_site());
-    let arguments: Vec<&Ident> = m.arguments.iter().map(|a| &a.name).collect();
+    let ident = here(ident);
+    let arguments: Vec<Ident> = wire_names(m);
     let wires = m.arguments.iter().map(|a| wire(&a.ty));
-    let values = m.arguments.iter().map(|a| {
-        let (name, ty) = (&a.name, with_lifetime(&a.ty, "'_"));
+    let values = m.arguments.iter().zip(&arguments).map(|(a, name)| {
+        let ty = with_lifetime(&a.ty, "'_");
         let from_wire = quote_spanned! { ty.span() => <#ty as ::lcr_core::Abi>::from_wire };
         quote! {
             // SAFETY: the caller made the wire for this call, and keeps what it borrows.
-            let #name = unsafe { #from_wire(#name, &mut #frame) };
+            let #name = unsafe { #from_wire(#name, &#frame) };
         }
     });
     let into_wire = quote_spanned! { returned.span() => <#returned as ::lcr_core::Abi>::into_wire };
@@ -756,13 +716,13 @@ fn thunk(m: &Method<'_>, names: &Names) -> TokenStream {
         #(#cfg)*
         unsafe extern "C" fn #ident(#this: *const () #(, #arguments: #wires)*) -> #reply {
             ::lcr_core::call::answer(move || {
-                let mut #frame = ::lcr_core::abi::Frame::new();
+                let #frame = ::lcr_core::abi::Frame::new();
                 #(#values)*
                 // SAFETY: the caller passes the object that this table belongs to, and
                 // keeps it alive for the call.
                 let #this = unsafe { &*#this.cast::<#provider>() };
                 let #value = <#provider as #contract>::#ident(#this #(, #arguments)*);
-                #into_wire(#value, &mut #frame)
+                #into_wire(#value, &#frame)
             })
         }
     }
@@ -794,10 +754,11 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
     let wire = Ident::new("wire", Span::mixed_site());
     let caught = Ident::new("caught", Span::mixed_site());
     let arguments: Vec<&Ident> = m.arguments.iter().map(|a| &a.name).collect();
-    let wires = m.arguments.iter().map(|a| {
+    let wire_names = wire_names(m);
+    let wires = m.arguments.iter().zip(&wire_names).map(|(a, wire)| {
         let (name, ty) = (&a.name, with_lifetime(&a.ty, "'_"));
         let into_wire = quote_spanned! { ty.span() => <#ty as ::lcr_core::Abi>::into_wire };
-        quote! { let #name = #into_wire(#name, &mut #frame); }
+        quote! { let #wire = #into_wire(#name, &#frame); }
     });
     let from_wire = quote_spanned! { returned.span() => <#returned as ::lcr_core::Abi>::from_wire };
     let older = m.has_default().then(|| {
@@ -815,18 +776,18 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
         use ::lcr_core::call::Resume as _;
         let #head = &self.0;
         #older
-        let mut #frame = ::lcr_core::abi::Frame::new();
+        let #frame = ::lcr_core::abi::Frame::new();
         #(#wires)*
         // SAFETY: whoever lends a proxy has compared the provider's signature with this
         // contract's, and keeps the instance alive; the wires live as long as the frame
         // and the arguments, which is longer than the call.
         let #answered = unsafe {
-            ((*#head.methods.cast::<#table>()).#ident)(#head.object #(, #arguments)*)
+            ((*#head.methods.cast::<#table>()).#ident)(#head.object #(, #wire_names)*)
         };
         // SAFETY: the reply is a thunk's, and taken once.
         match unsafe { #answered.take() } {
             // SAFETY: the thunk made the wire of a value of this type, and gave it up.
-            ::core::result::Result::Ok(#wire) => unsafe { #from_wire(#wire, &mut #frame) },
+            ::core::result::Result::Ok(#wire) => unsafe { #from_wire(#wire, &#frame) },
             ::core::result::Result::Err(#caught) => {
                 ::lcr_core::call::OnPanic::<#returned>::new().settle(#caught.into_error(#contract_name, #name))
             }
@@ -835,7 +796,7 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
 }
 
 fn fallback_name(contract: &Ident, at: usize) -> Ident {
-    format_ident!("__{}Without{at}", contract.unraw())
+    format_ident!("__{}Without{at}", contract.unraw(), span = Span::call_site())
 }
 
 /// The wrapper that lacks the method at `at`, so that the trait's body answers.

@@ -27,7 +27,7 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
             &module.ident,
             "an interface's functions stand in the same file: write the module inline, `mod … { … }`",
         );
-        return Err(refusals.settle().err().unwrap_or_else(|| syn::Error::new(Span::call_site(), "")));
+        return refusals.settle().and_then(|()| nothing());
     };
 
     let (mut constructor, mut destructor) = (None, None);
@@ -56,6 +56,13 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
             None => {}
         }
     }
+    items.insert(
+        0,
+        parse_quote! {
+            #[allow(unused_imports)]
+            use ::lcr_core::__private::raw_prelude::*;
+        },
+    );
     if functions.is_empty() {
         refusals.at(
             &module.ident,
@@ -66,7 +73,7 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
         );
     }
     refusals.settle()?;
-    let Some(options) = options else { return Err(syn::Error::new(Span::call_site(), "no options")) };
+    let Some(options) = options else { return nothing() };
 
     let constructor = ascribed(
         constructor.as_ref(),
@@ -80,13 +87,6 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
         quote! { #(#cfg)* (#ident as *const ::core::ffi::c_void), }
     });
     let constant = constant();
-    items.insert(
-        0,
-        parse_quote! {
-            #[allow(unused_imports)]
-            use ::lcr_core::__private::raw_prelude::*;
-        },
-    );
     items.push(parse_quote! {
         #[doc(hidden)]
         pub(super) const #constant: ::lcr_core::descriptor::Iface = {
@@ -101,6 +101,11 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
         };
     });
     Ok(options)
+}
+
+/// What was refused has been said already.
+fn nothing() -> syn::Result<Options> {
+    Err(syn::Error::new(Span::call_site(), "an interface without `#[interface(…)]`"))
 }
 
 enum Role {
@@ -145,13 +150,8 @@ fn check(function: &ItemFn, refusals: &mut Refusals) {
     if let Some(token) = &sig.asyncness {
         refusals.at(token, format!("C knows no futures: write `extern \"C\" fn {ident}`"));
     }
-    if !sig.generics.params.is_empty() && sig.generics.type_params().chain(None).next().is_some()
-        || sig.generics.const_params().next().is_some()
-    {
-        refusals.at(
-            &sig.generics.params,
-            "a raw table holds one function: write the types in",
-        );
+    if !sig.generics.params.is_empty() {
+        refusals.at(&sig.generics.params, "a raw table holds one function: write the types in");
     }
     match &sig.abi {
         None => refusals.at(
