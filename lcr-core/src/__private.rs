@@ -19,8 +19,8 @@ pub const RUSTC: &str = env!("LCR_RUSTC");
 /// What a module with a raw table sees without naming it.
 pub mod raw_prelude {
     pub use std::ffi::{
-        CStr, c_char, c_double, c_float, c_int, c_long, c_longlong, c_short, c_uchar, c_uint, c_ulong, c_ulonglong,
-        c_ushort, c_void,
+        CStr, c_char, c_double, c_float, c_int, c_long, c_longlong, c_short, c_uchar, c_uint, c_ulong,
+        c_ulonglong, c_ushort, c_void,
     };
 }
 

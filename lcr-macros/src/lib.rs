@@ -6,7 +6,7 @@
 //! | [`Interface`](derive@Interface) | a struct | the descriptor of a typed interface |
 //! | [`component`] | an inline module | the component's descriptor, its registration, a note |
 //! | [`file_component!`] | the end of a file | the same for the file |
-| [`Abi`](derive@Abi) | a struct or an enum | how its values cross |
+//! | [`Abi`](derive@Abi) | a struct or an enum | how its values cross |
 //!
 //! All of them name what they need from `::lcr_core`. What they write stands in
 //! anonymous constants, so that no name of theirs meets one of yours.
@@ -15,6 +15,7 @@ mod abi;
 mod component;
 mod contract;
 mod interface;
+mod note;
 mod options;
 mod raw;
 mod refusal;

@@ -34,8 +34,7 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
     let mut functions: Vec<(Vec<Attribute>, Ident)> = Vec::new();
     for item in items.iter_mut() {
         let Item::Fn(function) = item else { continue };
-        let roles: Vec<Attribute> =
-            function.attrs.extract_if(.., |a| role(a).is_some()).collect();
+        let roles: Vec<Attribute> = function.attrs.extract_if(.., |a| role(a).is_some()).collect();
         for attribute in &roles {
             if let Some(other) = roles.iter().find(|a| !std::ptr::eq(*a, attribute)) {
                 refusals.at(other, "a function has one role: constructor, destructor or function");
@@ -81,8 +80,7 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
     );
     let destructor =
         ascribed(destructor.as_ref(), &quote! { unsafe extern "C" fn(*mut ::core::ffi::c_void) });
-    let (statics, checks, c_name, version) =
-        (options.statics(), options.checks(), options.c_name(), options.version.number);
+    let (statics, c_name, version) = (options.statics(), options.c_name(), options.version.number);
     let entries = functions.iter().map(|(cfg, ident)| {
         quote! { #(#cfg)* (#ident as *const ::core::ffi::c_void), }
     });
@@ -90,7 +88,6 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
     items.push(parse_quote! {
         #[doc(hidden)]
         pub(super) const #constant: ::lcr_core::descriptor::Iface = {
-            #checks
             #statics
             const FUNCTIONS: &'static [*const ::core::ffi::c_void] = &[#(#entries)*];
             static TABLE: ::lcr_core::descriptor::RawTable<{ FUNCTIONS.len() }> =
@@ -162,7 +159,8 @@ fn check(function: &ItemFn, refusals: &mut Refusals) {
             ),
         ),
         Some(abi) => {
-            if let Some(name) = abi.name.as_ref().filter(|n| !matches!(n.value().as_str(), "C" | "C-unwind")) {
+            if let Some(name) = abi.name.as_ref().filter(|n| !matches!(n.value().as_str(), "C" | "C-unwind"))
+            {
                 refusals.at(
                     name,
                     format!(
