@@ -33,7 +33,7 @@ static WRONG: AtomicUsize = AtomicUsize::new(0);
 
 /// The system's allocator, and a list of what the two modules have allocated.
 struct Watched {
-    blocks: Mutex<[Block; 4096]>,
+    blocks: Mutex<[Block; 128]>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ unsafe impl GlobalAlloc for Watched {
 }
 
 #[global_allocator]
-static WATCHED: Watched = Watched { blocks: Mutex::new([Block::FREE; 4096]) };
+static WATCHED: Watched = Watched { blocks: Mutex::new([Block::FREE; 128]) };
 
 /// The functions of one module's allocator: the module runs while they do.
 unsafe extern "C" fn alloc<const MODULE: usize>(size: usize, align: usize) -> *mut u8 {
