@@ -29,7 +29,7 @@
     clippy::missing_inline_in_public_items,
     clippy::exhaustive_structs
 )]
-#![allow(clippy::exhaustive_structs, clippy::missing_inline_in_public_items, reason = "of the test's own items")]
+#![allow(clippy::redundant_pub_crate, clippy::missing_const_for_fn, reason = "of the test's own items")]
 
 mod api {
     /// Types that have the names which the macros use.
@@ -97,7 +97,8 @@ mod memory {
 #[test]
 fn all_of_it_compiled() {
     use api::Store;
-    assert!(lcr_core::registry::registrations().iter().any(|r| r.name() == "memory"));
+    use lcr_core::registry::registrations;
+    assert!(registrations().iter().any(|r| r.name() == "memory"));
     assert_eq!(memory::Memory.put("a", vec![0; 3]), Ok(api::T(api::Methods(3))));
     assert_eq!(memory::Memory.get(&["a"]), None);
     memory::Memory.sync();

@@ -46,8 +46,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// - A trait without parameters and with the supertraits `Send + Sync`. It is
 ///   implemented for `Handle<dyn Trait>` and `Instance<dyn Trait>` here, and by
 ///   components for types of their own.
-/// - Its items are methods that take `&self` and values that can cross
-///   ([`Abi`](https://docs.rs/lcr-core/latest/lcr_core/abi/trait.Abi.html)).
+/// - Its items are methods that take `&self` and values that can cross: numbers,
+///   text, collections, and your own types under [`Abi`](derive@Abi).
 ///   Arguments may borrow, and must show it: `&str`, `BorrowedFd<'_>`. What is
 ///   returned is owned.
 /// - Not in it: type parameters, `&mut self`, `impl Trait`, `dyn` other than in

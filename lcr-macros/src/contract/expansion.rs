@@ -120,12 +120,14 @@ pub(super) fn generate(item: &ItemTrait, methods: &[Method<'_>]) -> TokenStream 
                 #(#fields)*
             }
 
+            #[automatically_derived]
             impl ::core::clone::Clone for #table {
                 fn clone(&self) -> Self {
                     *self
                 }
             }
 
+            #[automatically_derived]
             impl ::core::marker::Copy for #table {}
 
             // SAFETY: functions belong to no thread.
@@ -225,11 +227,6 @@ fn check_owned(m: &Method<'_>) -> Option<TokenStream> {
     })
 }
 
-/// A name of the macro's that errors about `ty` mention.
-fn located(name: &Ident, ty: &impl Spanned) -> Ident {
-    Ident::new(&name.to_string(), name.span().located_at(ty.span()))
-}
-
 /// `<ty as Abi>::item`, so that what is said of it stands at the whole type.
 fn abi(ty: &impl ToTokens, item: &str) -> TokenStream {
     let tokens = ty.to_token_stream();
@@ -315,11 +312,9 @@ fn thunk(m: &Method<'_>, names: &Names) -> TokenStream {
     let values = m.arguments.iter().zip(&arguments).map(|(a, name)| {
         let ty = with_lifetime(&a.ty, "'_");
         let from_wire = abi(&ty, "from_wire");
-        let borrowed = located(&frame, &ty);
-        let from_frame = quote_spanned! { ty.span() => (#name, &#borrowed) };
         quote! {
             // SAFETY: the caller made the wire for this call, and keeps what it borrows.
-            let #name = unsafe { #from_wire #from_frame };
+            let #name = unsafe { #from_wire(#name, &#frame) };
         }
     });
     let into_wire = abi(&returned, "into_wire");
@@ -372,8 +367,6 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
         quote! { let #wire = #into_wire(#name, &#frame); }
     });
     let from_wire = abi(&returned, "from_wire");
-    let borrowed = located(&frame, &returned);
-    let from_frame = quote_spanned! { returned.span() => (#wire, &#borrowed) };
     let older = m.has_default().then(|| {
         let without = fallback_name(contract, at);
         quote! {
@@ -400,7 +393,7 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
         // SAFETY: the reply is a thunk's, and taken once.
         match unsafe { #answered.take() } {
             // SAFETY: the thunk made the wire of a value of this type, and gave it up.
-            ::core::result::Result::Ok(#wire) => unsafe { #from_wire #from_frame },
+            ::core::result::Result::Ok(#wire) => unsafe { #from_wire(#wire, &#frame) },
             ::core::result::Result::Err(#caught) => {
                 ::lcr_core::call::OnPanic::<#returned>::new().settle(#caught.into_error(#contract_name, #name))
             }
