@@ -1,4 +1,10 @@
-//! What one thread, or two, can show of the gate.
+//! What one thread, or two, can show of the gate. Under Miri, which has neither
+//! `membarrier` nor the fast way, with fences:
+//!
+//! ```sh
+//! MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance -Zmiri-ignore-leaks" \
+//!     cargo +nightly miri test -p lcr-core --lib gate
+//! ```
 
 use std::ptr;
 use std::sync::mpsc;
