@@ -15,6 +15,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::{offset_of, size_of};
 
+
 /// The version of everything that crosses the border between a program and a
 /// library: descriptors, tables, services. It stands in the name of a library's
 /// entry symbol too, `lcr_v1_library`.
