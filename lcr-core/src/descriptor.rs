@@ -12,8 +12,11 @@
 //! has [`MAGIC`] there, which is no canonical x86-64 address and thus can never
 //! be the first function of a raw one.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::{offset_of, size_of};
+use std::ptr;
+
+pub use crate::construct::{MAGIC, Prologue, TypedTable};
 
 
 /// The version of everything that crosses the border between a program and a
@@ -82,3 +85,167 @@ const _: () = {
     assert!(offset_of!(Comp, ifaces) == 0);
     assert!(offset_of!(Comp, iface_count) == 8);
 };
+
+/// NUL-terminated names in a row, as `Iface::dependencies` points to them.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Names<const N: usize>([*const c_char; N]);
+
+// SAFETY: pointers to constants.
+unsafe impl<const N: usize> Sync for Names<N> {}
+
+impl<const N: usize> Names<N> {
+    /// The names.
+    #[must_use]
+    pub const fn new(names: [&'static CStr; N]) -> Self {
+        let mut pointers = [ptr::null(); N];
+        let mut i = 0;
+        while i < N {
+            pointers[i] = names[i].as_ptr();
+            i += 1;
+        }
+        Names(pointers)
+    }
+}
+
+/// C functions in a row: a raw table, as `Iface::interfaces` points to it.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct RawTable<const N: usize>(pub [*const c_void; N]);
+
+// SAFETY: pointers to functions.
+unsafe impl<const N: usize> Sync for RawTable<N> {}
+
+impl Iface {
+    /// The descriptor of a typed interface.
+    #[must_use]
+    pub const fn typed<M, const R: usize, const D: usize>(
+        name: &'static CStr,
+        version: c_int,
+        replaces: &'static [c_int; R],
+        requires: &'static Names<D>,
+        table: &'static TypedTable<M>,
+    ) -> Self {
+        Iface {
+            name: name.as_ptr(),
+            version,
+            versions_replace: replaces.as_ptr(),
+            versions_replace_count: R as c_int,
+            dependencies: requires.0.as_ptr(),
+            dependency_count: D,
+            constructor: None,
+            destructor: None,
+            interfaces: ptr::from_ref(table).cast(),
+        }
+    }
+
+    /// The descriptor of an interface with a raw table.
+    #[must_use]
+    pub const fn raw<const R: usize, const D: usize, const F: usize>(
+        name: &'static CStr,
+        version: c_int,
+        replaces: &'static [c_int; R],
+        requires: &'static Names<D>,
+        constructor: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
+        destructor: Option<unsafe extern "C" fn(*mut c_void)>,
+        table: &'static RawTable<F>,
+    ) -> Self {
+        Iface {
+            name: name.as_ptr(),
+            version,
+            versions_replace: replaces.as_ptr(),
+            versions_replace_count: R as c_int,
+            dependencies: requires.0.as_ptr(),
+            dependency_count: D,
+            constructor,
+            destructor,
+            interfaces: table.0.as_ptr(),
+        }
+    }
+
+    /// The prologue of a typed table; none for a raw one.
+    ///
+    /// # Safety
+    ///
+    /// `interfaces` must be null or point to a table of at least one function.
+    #[must_use]
+    pub unsafe fn prologue(&self) -> Option<&Prologue> {
+        if self.interfaces.is_null() {
+            return None;
+        }
+        // SAFETY: a table's first eight bytes are a function's address or the
+        // magic; with the magic, a whole prologue follows.
+        unsafe {
+            let first = self.interfaces.cast::<u64>().read();
+            (first == MAGIC).then(|| &*self.interfaces.cast::<Prologue>())
+        }
+    }
+
+    /// The name as text; bytes that are no UTF-8 are replaced.
+    ///
+    /// # Safety
+    ///
+    /// `name` must point to a NUL-terminated string.
+    #[must_use]
+    pub unsafe fn name(&self) -> std::borrow::Cow<'_, str> {
+        // SAFETY: the caller's word.
+        unsafe { CStr::from_ptr(self.name) }.to_string_lossy()
+    }
+
+    /// The versions it replaces.
+    ///
+    /// # Safety
+    ///
+    /// The pointer and the count must belong together.
+    #[must_use]
+    pub unsafe fn replaces(&self) -> &[c_int] {
+        match usize::try_from(self.versions_replace_count) {
+            // SAFETY: the caller's word.
+            Ok(count) if count > 0 && !self.versions_replace.is_null() => unsafe {
+                std::slice::from_raw_parts(self.versions_replace, count)
+            },
+            _ => &[],
+        }
+    }
+
+    /// The names of what it requires.
+    ///
+    /// # Safety
+    ///
+    /// The pointers and the count must belong together.
+    #[must_use]
+    pub unsafe fn requires(&self) -> Vec<String> {
+        if self.dependency_count == 0 || self.dependencies.is_null() {
+            return Vec::new();
+        }
+        // SAFETY: the caller's word.
+        unsafe {
+            std::slice::from_raw_parts(self.dependencies, self.dependency_count)
+                .iter()
+                .map(|name| CStr::from_ptr(*name).to_string_lossy().into_owned())
+                .collect()
+        }
+    }
+}
+
+impl Comp {
+    /// The descriptor of a component.
+    #[must_use]
+    pub const fn new(ifaces: &'static [Iface]) -> Self {
+        Comp { ifaces: ifaces.as_ptr(), iface_count: ifaces.len() }
+    }
+
+    /// Its interfaces.
+    ///
+    /// # Safety
+    ///
+    /// The pointer and the count must belong together.
+    #[must_use]
+    pub unsafe fn ifaces(&self) -> &[Iface] {
+        if self.ifaces.is_null() || self.iface_count == 0 {
+            return &[];
+        }
+        // SAFETY: the caller's word.
+        unsafe { std::slice::from_raw_parts(self.ifaces, self.iface_count) }
+    }
+}

@@ -180,6 +180,9 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// What stands in a table that is not handed to anyone.
+    pub(crate) const NOWHERE: Reach = Reach { tls_offset: 0, enter_slow: slow::enter };
+
     /// What a host hands to its libraries.
     #[must_use]
     pub fn of_host() -> Self {

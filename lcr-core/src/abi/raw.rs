@@ -43,7 +43,31 @@ impl<T> RawSlice<T> {
     /// The pair for `slice`.
     #[must_use]
     pub const fn new(slice: &[T]) -> Self {
-        RawSlice { ptr: slice.as_ptr(), len: slice.len(), elements: PhantomData }
+        RawSlice::from_parts(slice.as_ptr(), slice.len())
+    }
+
+    /// The pair of these two.
+    #[must_use]
+    pub const fn from_parts(ptr: *const T, len: usize) -> Self {
+        RawSlice { ptr, len, elements: PhantomData }
+    }
+
+    /// Where the elements are; aligned and not null, also if there are none.
+    #[must_use]
+    pub const fn as_ptr(self) -> *const T {
+        self.ptr
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
     }
 
     /// The slice.

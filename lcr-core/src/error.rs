@@ -1,0 +1,236 @@
+//! Why a reference fails. Every message says what was wanted, what was found,
+//! where, and what to do about it.
+
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+
+use crate::contract::Mismatch;
+use crate::version::Version;
+
+/// Why a reference was not given.
+///
+/// `{:?}` prints the sentence too: it is what a `main` that returns this error
+/// shows to a person.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum ReferenceError {
+    /// Nothing offers the interface in a version that would do.
+    #[error("no component offers `{name}` {version}{}", .found.describe())]
+    NotFound {
+        /// The interface's name.
+        name: String,
+        /// The wanted version.
+        version: Version,
+        /// What there is instead, and where was searched.
+        found: Box<Found>,
+    },
+    /// Two compiled-in components, or two of one library, offer the same version
+    /// of the interface.
+    #[error(
+        "`{name}` version {version} is offered twice: by {first} and by {second}; \
+         drop one of them, or give it another version"
+    )]
+    Duplicate {
+        /// The interface's name.
+        name: String,
+        /// The version that stands twice.
+        version: i32,
+        /// Where from.
+        first: String,
+        /// And where from.
+        second: String,
+    },
+    /// The interface's table is not what the caller was compiled against.
+    #[error("`{name}` version {version} ({origin}) does not fit: {mismatch}")]
+    Contract {
+        /// The interface's name.
+        name: String,
+        /// The version that was chosen.
+        version: i32,
+        /// Where from.
+        origin: String,
+        /// The difference.
+        mismatch: Mismatch,
+    },
+    /// A raw reference to a typed interface.
+    #[error(
+        "`{name}` version {version} ({origin}) is a typed interface of contract `{contract}`: \
+         reference it with `reference::<dyn {contract}>`, not with `reference_raw`"
+    )]
+    Typed {
+        /// The interface's name.
+        name: String,
+        /// The version that was chosen.
+        version: i32,
+        /// Where from.
+        origin: String,
+        /// Its contract.
+        contract: String,
+    },
+    /// What it requires is required by itself again.
+    #[error("the dependencies of `{name}` form a circle: {}", .path.join(" → "))]
+    Cycle {
+        /// The interface's name.
+        name: String,
+        /// From the reference to the name that stands in it twice.
+        path: Vec<String>,
+    },
+    /// Something that it requires cannot be had.
+    #[error("`{name}` cannot be constructed, {}: {cause}", .path.join(" → "))]
+    Dependency {
+        /// The interface's name.
+        name: String,
+        /// From the reference to what is missing.
+        path: Vec<String>,
+        /// Why that cannot be had.
+        cause: Box<ReferenceError>,
+    },
+    /// The constructor failed.
+    #[error("the constructor of `{name}` version {version} ({origin}) {}: {message}", said(*.panicked))]
+    Construct {
+        /// The interface's name.
+        name: String,
+        /// The version.
+        version: i32,
+        /// Where from.
+        origin: String,
+        /// What it said.
+        message: String,
+        /// Did it panic, instead of returning an error?
+        panicked: bool,
+    },
+    /// The interface is just being constructed or released by the same caller.
+    #[error(
+        "`{name}` was referenced while it was being {stage} on the same path: {}; \
+         a constructor reaches what it needs through `requires(…)` and `Context::require`",
+        .path.join(" → ")
+    )]
+    Reentered {
+        /// The interface's name.
+        name: String,
+        /// `constructed` or `released`.
+        stage: &'static str,
+        /// What waits for what.
+        path: Vec<String>,
+    },
+    /// A library was found, and could not be loaded.
+    #[error(transparent)]
+    Load(#[from] crate::library::LoadError),
+    /// The library was found, and when it was opened its notes could not be read.
+    #[error(transparent)]
+    Unreadable(#[from] crate::metadata::MetadataError),
+    /// A library was found, and is gone, or offers something else, each time it is
+    /// opened.
+    #[error(
+        "{}: changed between being found and being loaded, {tries} times in a row; \
+         install libraries by renaming them into place", path.display()
+    )]
+    Changing {
+        /// The library.
+        path: PathBuf,
+        /// How often it was looked for.
+        tries: u32,
+    },
+    /// What the library says in its notes and what its code registers differ.
+    #[error(
+        "{}: its note offers `{name}` version {version}, and its code does not register that; \
+         build the library anew", path.display()
+    )]
+    Unregistered {
+        /// The library.
+        path: PathBuf,
+        /// The interface.
+        name: String,
+        /// The version.
+        version: i32,
+    },
+    /// The program is fully static: it has no dynamic linker.
+    #[error(
+        "no compiled-in component offers `{name}` {version}, and this program cannot load one: it is fully static \
+         (`crt-static`), and a second C library beside its own would crash it; \
+         compile the component in, or link the program dynamically"
+    )]
+    Static {
+        /// The interface's name.
+        name: String,
+        /// The wanted version.
+        version: Version,
+    },
+    /// The host answered a library's reference with this error.
+    #[error("{message}")]
+    Host {
+        /// The kind, as [`ReferenceError::kind`] says it.
+        kind: String,
+        /// The host's message.
+        message: String,
+    },
+}
+
+impl fmt::Debug for ReferenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn said(panicked: bool) -> &'static str {
+    if panicked { "panicked" } else { "failed" }
+}
+
+impl ReferenceError {
+    /// A word for programs.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            ReferenceError::NotFound { .. } => "not-found",
+            ReferenceError::Duplicate { .. } => "duplicate",
+            ReferenceError::Contract { .. } => "contract",
+            ReferenceError::Typed { .. } => "typed",
+            ReferenceError::Cycle { .. } => "cycle",
+            ReferenceError::Dependency { .. } => "dependency",
+            ReferenceError::Construct { .. } => "construct",
+            ReferenceError::Reentered { .. } => "reentered",
+            ReferenceError::Load(_)
+            | ReferenceError::Unreadable(_)
+            | ReferenceError::Changing { .. }
+            | ReferenceError::Unregistered { .. } => "load",
+            ReferenceError::Static { .. } => "static",
+            ReferenceError::Host { kind, .. } => kind,
+        }
+    }
+}
+
+/// What a search saw that found nothing fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Other versions of the interface, with their origins.
+    pub versions: Vec<(i32, String)>,
+    /// The places that were searched.
+    pub searched: Vec<PathBuf>,
+    /// Files there that could not be read as libraries, and why.
+    pub unreadable: Vec<String>,
+    /// Was there nowhere to search?
+    pub nowhere: bool,
+}
+
+impl Found {
+    fn describe(&self) -> String {
+        let mut text = String::new();
+        if !self.versions.is_empty() {
+            let versions: Vec<String> =
+                self.versions.iter().map(|(version, origin)| format!("version {version} ({origin})")).collect();
+            let _ = write!(text, "; there is {}", versions.join(", "));
+        }
+        if self.nowhere {
+            text.push_str(
+                "; nothing was searched: set LCR_PATH to the directories that hold libraries, or link the component in",
+            );
+        } else if !self.searched.is_empty() {
+            let places: Vec<String> = self.searched.iter().map(|p| p.display().to_string()).collect();
+            let _ = write!(text, "; searched: the program, {}", places.join(", "));
+        }
+        for file in &self.unreadable {
+            let _ = write!(text, "; passed over: {file}");
+        }
+        text
+    }
+}

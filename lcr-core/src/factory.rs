@@ -1,0 +1,610 @@
+//! The factory: finds, loads, constructs and counts interfaces.
+//!
+//! A reference names an interface and a version. What is compiled in is asked
+//! first; only when none of it will do, the factory searches its places for a
+//! library that offers it (see [`Factory::builder`]), reading what libraries say
+//! of themselves without running them, and loads that one alone. What the
+//! interface requires is constructed before it, in order, and released after it.
+//!
+//! There is one process-wide factory, behind the free functions [`reference`],
+//! [`reference_with`] and [`reference_raw`]; a program that wants other places,
+//! or tests that want to be alone, build their own. Each factory has singletons
+//! of its own.
+
+mod index;
+mod instance;
+mod loaded;
+mod offer;
+mod plan;
+mod search;
+mod slot;
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use once_cell::sync::{Lazy, OnceCell};
+
+use self::index::Index;
+pub(crate) use self::instance::Gate;
+use self::loaded::Loaded;
+pub use self::loaded::{KeptLibrary, sweep};
+use self::instance::{Dependencies, Held, RawHeld};
+use self::offer::Offer;
+use self::search::{Hit, Search};
+use self::slot::Slot;
+use crate::context::Context;
+use crate::contract::{Contract, MethodView, Mismatch, Signature, compatible};
+use crate::error::{Found, ReferenceError};
+use crate::gate::GateHead;
+use crate::handle::Handle;
+use crate::library::Policy;
+use crate::registry::{self, Registration};
+use crate::services::{self, Message, Services};
+use crate::version::Version;
+
+/// References an interface through the process-wide factory.
+///
+/// Compiled-in components are asked first, then the libraries in the directories
+/// that `LCR_PATH` lists.
+///
+/// # Errors
+///
+/// See [`ReferenceError`]: nothing offers it, its contract differs, something that
+/// it requires is missing, its constructor failed, or its library was refused.
+pub fn reference<C: Contract + ?Sized>(
+    name: &str,
+    version: impl Into<Version>,
+) -> Result<Handle<C>, ReferenceError> {
+    reference_with(name, version, &Context::new())
+}
+
+/// Like [`reference`], with parameters for the constructor.
+///
+/// A singleton is constructed with the context of the reference that finds none
+/// live; later references get that instance, and their context is not looked at.
+///
+/// # Errors
+///
+/// As for [`reference`].
+pub fn reference_with<C: Contract + ?Sized>(
+    name: &str,
+    version: impl Into<Version>,
+    context: &Context,
+) -> Result<Handle<C>, ReferenceError> {
+    let version = version.into();
+    if !services::is_host() {
+        return remote::reference(name, version, context);
+    }
+    Factory::process().reference_with(name, version, context)
+}
+
+/// References an interface with a raw C table. Its constructor runs with
+/// `context` at each reference, its destructor when the reference is dropped.
+///
+/// # Errors
+///
+/// As for [`reference`].
+///
+/// # Safety
+///
+/// `T` must be the `#[repr(C)]` struct of `extern "C"` function pointers that the
+/// component's table really is, and `context` what its constructor expects:
+/// nothing can check either.
+pub unsafe fn reference_raw<T>(
+    name: &str,
+    version: impl Into<Version>,
+    context: *mut c_void,
+) -> Result<Raw<T>, ReferenceError> {
+    let version = version.into();
+    if !services::is_host() {
+        return remote::reference_raw(name, version, context);
+    }
+    // SAFETY: the caller's word.
+    unsafe { Factory::process().reference_raw(name, version, context) }
+}
+
+/// Finds, loads, constructs and counts interfaces. Cheap to clone: a clone is the
+/// same factory.
+#[derive(Clone)]
+pub struct Factory {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    /// What libraries call it by; the process-wide factory is 0.
+    number: u64,
+    search: Search,
+    policy: Policy,
+    services: OnceCell<&'static Services>,
+    loaded: Mutex<Vec<Weak<Loaded>>>,
+    registrations: Option<Vec<&'static Registration>>,
+    compiled_in: OnceCell<CompiledIn>,
+    /// Places of libraries' singletons: by name, then version.
+    external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
+}
+
+/// The factories that libraries may know by number.
+static NUMBERED: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
+struct CompiledIn {
+    index: Index,
+    /// The singletons' places, by position in the index.
+    slots: Vec<OnceCell<Arc<Slot>>>,
+}
+
+/// What answers a reference: a position in the index, or a library's interface.
+pub(crate) enum Source {
+    CompiledIn(usize),
+    External(Hit),
+}
+
+/// Makes a [`Factory`].
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Builder {
+    places: Vec<PathBuf>,
+    without_environment: bool,
+    registrations: Option<Vec<&'static Registration>>,
+    policy: Option<Policy>,
+}
+
+impl Builder {
+    /// Searches this directory, or takes this file into account, after those that
+    /// were named before and before `LCR_PATH`.
+    pub fn path(mut self, place: impl Into<PathBuf>) -> Self {
+        self.places.push(place.into());
+        self
+    }
+
+    /// Does not look at `LCR_PATH`.
+    pub fn without_environment(mut self) -> Self {
+        self.without_environment = true;
+        self
+    }
+
+    /// Uses these components in the place of those that the linker has collected.
+    pub fn components(mut self, components: impl IntoIterator<Item = &'static Registration>) -> Self {
+        self.registrations = Some(components.into_iter().collect());
+        self
+    }
+
+    /// Which libraries may be loaded; [`Policy::default`] says what is usual.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// The factory. Nothing is read or indexed before the first reference.
+    #[must_use]
+    pub fn build(self) -> Factory {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let factory = self.numbered(NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut all = NUMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|factory| factory.strong_count() > 0);
+        all.push(Arc::downgrade(&factory.inner));
+        factory
+    }
+
+    fn numbered(self, number: u64) -> Factory {
+        let Builder { mut places, without_environment, registrations, policy } = self;
+        if !without_environment && let Some(path) = std::env::var_os("LCR_PATH") {
+            places.extend(std::env::split_paths(&path).filter(|p| !p.as_os_str().is_empty()));
+        }
+        Factory {
+            inner: Arc::new(Inner {
+                number,
+                policy: policy.unwrap_or_default(),
+                services: OnceCell::new(),
+                loaded: Mutex::default(),
+                search: Search::new(places),
+                registrations,
+                compiled_in: OnceCell::new(),
+                external: Mutex::default(),
+            }),
+        }
+    }
+}
+
+impl Factory {
+    /// A builder: places to search, and what else differs from the process-wide
+    /// factory.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The process-wide factory: what is compiled in, then `LCR_PATH` as it was at
+    /// the first use.
+    #[must_use]
+    pub fn process() -> &'static Factory {
+        static PROCESS: Lazy<Factory> = Lazy::new(|| Factory::builder().numbered(0));
+        &PROCESS
+    }
+
+    /// References an interface; see [`reference`](crate::reference()).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reference<C: Contract + ?Sized>(
+        &self,
+        name: &str,
+        version: impl Into<Version>,
+    ) -> Result<Handle<C>, ReferenceError> {
+        self.reference_with(name, version, &Context::new())
+    }
+
+    /// References an interface; see [`reference_with`](crate::reference_with()).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn reference_with<C: Contract + ?Sized>(
+        &self,
+        name: &str,
+        version: impl Into<Version>,
+        context: &Context,
+    ) -> Result<Handle<C>, ReferenceError> {
+        let gate = Inner::typed(&self.inner, name, version.into(), C::SIGNATURE, context)?;
+        // SAFETY: `typed` counted it for us, and compared the signatures.
+        Ok(unsafe { Handle::adopt(gate) })
+    }
+
+    /// References a raw table; see [`reference_raw`](crate::reference_raw()).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn reference_raw<T>(
+        &self,
+        name: &str,
+        version: impl Into<Version>,
+        context: *mut c_void,
+    ) -> Result<Raw<T>, ReferenceError> {
+        // SAFETY: the caller's word.
+        let held = unsafe { Inner::raw(&self.inner, name, version.into(), context)? };
+        Raw::from_held(held)
+    }
+}
+
+impl fmt::Debug for Factory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Factory").field("search", &self.inner.search.places()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn compiled_in(&self) -> &CompiledIn {
+        self.compiled_in.get_or_init(|| {
+            let index = match &self.registrations {
+                Some(these) => Index::new(these),
+                None => Index::new(&registry::registrations()),
+            };
+            let slots = std::iter::repeat_with(OnceCell::new).take(index.len()).collect();
+            CompiledIn { index, slots }
+        })
+    }
+
+    /// What answers a reference: compiled in, else the best of all places.
+    pub(crate) fn source(&self, name: &str, version: Version) -> Result<Source, ReferenceError> {
+        let index = &self.compiled_in().index;
+        if let Some(position) = index.find(name, version)? {
+            return Ok(Source::CompiledIn(position));
+        }
+        if let Some(hit) = self.search.find(name, version) {
+            if cfg!(target_feature = "crt-static") {
+                return Err(ReferenceError::Static { name: name.to_owned(), version });
+            }
+            return Ok(Source::External(hit));
+        }
+        Err(self.not_found(name, version))
+    }
+
+    #[cold]
+    fn not_found(&self, name: &str, version: Version) -> ReferenceError {
+        if cfg!(target_feature = "crt-static") {
+            return ReferenceError::Static { name: name.to_owned(), version };
+        }
+        let mut found = Found {
+            versions: self.compiled_in().index.versions(name),
+            searched: self.search.places().to_vec(),
+            unreadable: Vec::new(),
+            nowhere: self.search.places().is_empty(),
+        };
+        for seen in self.search.look() {
+            let others = seen.interfaces().filter(|i| i.name == name);
+            found.versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
+            if let Err(error) = &seen.metadata {
+                found.unreadable.push(error.to_string());
+            }
+        }
+        ReferenceError::NotFound { name: name.to_owned(), version, found: Box::new(found) }
+    }
+
+    /// A typed reference: a gate with a count for the caller.
+    fn typed(
+        this: &Arc<Self>,
+        name: &str,
+        version: Version,
+        wanted: &Signature,
+        cx: &Context,
+    ) -> Result<*const GateHead, ReferenceError> {
+        let compiled_in = this.compiled_in();
+        let source = match compiled_in.index.find(name, version)? {
+            Some(position) => {
+                if let Some(gate) = compiled_in.slots[position].get().and_then(|slot| slot.live()) {
+                    return Gate::accepted(gate, wanted);
+                }
+                Source::CompiledIn(position)
+            }
+            None => {
+                if let Some(gate) = this.live_external(name, version) {
+                    return Gate::accepted(gate, wanted);
+                }
+                this.source(name, version)?
+            }
+        };
+        this.open(&source, Some(wanted), cx)
+    }
+
+    /// # Safety
+    ///
+    /// `context` must be what the component expects.
+    unsafe fn raw(
+        this: &Arc<Self>,
+        name: &str,
+        version: Version,
+        context: *mut c_void,
+    ) -> Result<Box<RawHeld>, ReferenceError> {
+        let source = this.source(name, version)?;
+        // SAFETY: the caller's word.
+        unsafe { this.open_raw(&source, context) }
+    }
+
+    /// The offer of a source that fits `wanted`; a library is loaded for it.
+    fn offer(self: &Arc<Self>, source: &Source, wanted: Wanted<'_>) -> Result<Offer, ReferenceError> {
+        let offer = match source {
+            Source::CompiledIn(position) => self.compiled_in().index.offer(*position),
+            Source::External(hit) => self.load(hit, wanted)?,
+        };
+        wanted.fits(&offer)?;
+        Ok(offer)
+    }
+
+    /// A gate for a typed source, with a count for the caller: the live one of a
+    /// singleton, or a new one.
+    fn open(
+        self: &Arc<Self>,
+        source: &Source,
+        wanted: Option<&Signature>,
+        cx: &Context,
+    ) -> Result<*const GateHead, ReferenceError> {
+        let typed = wanted.map_or(Wanted::Typed, Wanted::Contract);
+        let build = |slot: Option<Arc<Slot>>| {
+            let offer = self.offer(source, typed)?;
+            let dependencies = self.dependencies(&offer, source)?;
+            Gate::open(self, slot, offer, dependencies, cx)
+        };
+        let slot = match source {
+            Source::CompiledIn(position) => {
+                let offer = self.offer(source, typed)?;
+                let slots = &self.compiled_in().slots;
+                offer.is_singleton().then(|| Arc::clone(slots[*position].get_or_init(|| Slot::new(offer.name()))))
+            }
+            Source::External(hit) => {
+                typed.fits_note(hit)?;
+                let interface = &hit.interface;
+                (!interface.per_reference).then(|| self.external_slot(&interface.name, interface.version))
+            }
+        };
+        let Some(slot) = slot else { return build(None) };
+        let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
+        match wanted {
+            Some(wanted) => Gate::accepted(gate, wanted),
+            None => Ok(gate),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `context` must be what the component expects.
+    unsafe fn open_raw(
+        self: &Arc<Self>,
+        source: &Source,
+        context: *mut c_void,
+    ) -> Result<Box<RawHeld>, ReferenceError> {
+        let offer = self.offer(source, Wanted::Raw)?;
+        let dependencies = self.dependencies(&offer, source)?;
+        // SAFETY: the caller's word.
+        unsafe { RawHeld::new(offer, context, dependencies) }
+    }
+
+    /// Constructs what `offer` requires, in order, once all of it is known to exist.
+    fn dependencies(self: &Arc<Self>, offer: &Offer, source: &Source) -> Result<Dependencies, ReferenceError> {
+        plan::check(self, source)?;
+        let mut held = Dependencies::default();
+        for name in offer.requires() {
+            held.0.push(self.require(&name).map_err(|cause| ReferenceError::Dependency {
+                name: offer.name(),
+                path: vec![offer.name(), name.clone()],
+                cause: Box::new(cause),
+            })?);
+        }
+        Ok(held)
+    }
+
+    fn require(self: &Arc<Self>, name: &str) -> Result<Held, ReferenceError> {
+        let source = self.source(name, Version::any())?;
+        if source.is_typed(self) {
+            let gate = self.open(&source, None, &Context::new())?;
+            Ok(Held::typed(name, gate))
+        } else {
+            // SAFETY: null is what a C component gets from one that has no context
+            // for it; the original passed the same.
+            let raw = unsafe { self.open_raw(&source, ptr::null_mut())? };
+            Ok(Held::Raw { name: name.to_owned(), raw })
+        }
+    }
+
+    /// A singleton of a library that lives already needs no search.
+    fn live_external(&self, name: &str, version: Version) -> Option<*const GateHead> {
+        let version = version.exact.then_some(version.low)?;
+        let slot = {
+            let slots = self.external.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&slots.get(name)?.iter().find(|(v, _)| *v == version)?.1)
+        };
+        slot.live()
+    }
+
+    fn external_slot(&self, name: &str, version: i32) -> Arc<Slot> {
+        let mut slots = self.external.lock().unwrap_or_else(PoisonError::into_inner);
+        let versions = slots.entry(name.to_owned()).or_default();
+        match versions.iter().find(|(v, _)| *v == version) {
+            Some((_, slot)) => Arc::clone(slot),
+            None => {
+                let slot = Slot::new(name.to_owned());
+                versions.push((version, Arc::clone(&slot)));
+                slot
+            }
+        }
+    }
+
+    /// The factory with this number; the process-wide one is 0.
+    fn by_number(number: u64) -> Option<Arc<Self>> {
+        if number == 0 {
+            return Some(Arc::clone(&Factory::process().inner));
+        }
+        let mut all = NUMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|factory| factory.strong_count() > 0);
+        all.iter().filter_map(Weak::upgrade).find(|factory| factory.number == number)
+    }
+}
+
+/// What a reference must find in an interface.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    /// A raw table.
+    Raw,
+    /// Any typed one: `Context::require` will compare.
+    Typed,
+    /// One that this caller can call.
+    Contract(&'a Signature),
+}
+
+impl Wanted<'_> {
+    fn fits(self, offer: &Offer) -> Result<(), ReferenceError> {
+        match self {
+            Wanted::Raw => offer.fits(None),
+            Wanted::Typed => Ok(()),
+            Wanted::Contract(wanted) => offer.fits(Some(wanted)),
+        }
+    }
+
+    /// The same from the note of a library that is not loaded.
+    fn fits_note(self, hit: &Hit) -> Result<(), ReferenceError> {
+        let interface = &hit.interface;
+        let origin = || hit.seen.path.display().to_string();
+        let mismatch = match (self, &interface.contract) {
+            (Wanted::Raw, Some(contract)) => {
+                return Err(ReferenceError::Typed {
+                    name: interface.name.clone(),
+                    version: interface.version,
+                    origin: origin(),
+                    contract: contract.name.clone(),
+                });
+            }
+            (Wanted::Raw, None) | (Wanted::Typed, _) => return Ok(()),
+            (Wanted::Contract(wanted), None) => Mismatch::Raw { expected: wanted.contract().to_owned() },
+            (Wanted::Contract(wanted), Some(offered)) => {
+                let wanted = (wanted.contract(), wanted.methods().iter().map(MethodView::from));
+                match compatible(wanted, (&*offered.name, offered.methods.iter().map(MethodView::from))) {
+                    Ok(()) => return Ok(()),
+                    Err(mismatch) => mismatch,
+                }
+            }
+        };
+        Err(ReferenceError::Contract {
+            name: interface.name.clone(),
+            version: interface.version,
+            origin: origin(),
+            mismatch,
+        })
+    }
+}
+
+impl Source {
+    pub(crate) fn requires(&self, factory: &Inner) -> Vec<String> {
+        match self {
+            Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).requires(),
+            Source::External(hit) => hit.interface.requires.clone(),
+        }
+    }
+
+    pub(crate) fn name(&self, factory: &Inner) -> String {
+        match self {
+            Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).name(),
+            Source::External(hit) => hit.interface.name.clone(),
+        }
+    }
+
+    fn is_typed(&self, factory: &Inner) -> bool {
+        match self {
+            Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).prologue().is_some(),
+            Source::External(hit) => hit.interface.contract.is_some(),
+        }
+    }
+}
+
+/// A reference to a raw C table. The component's destructor runs when it is
+/// dropped, with the context that its constructor got.
+#[derive(Debug)]
+pub struct Raw<T> {
+    table: NonNull<T>,
+    held: *mut (),
+    /// The table belongs to the component, and its functions to any thread that
+    /// the component allows: so a raw reference is neither `Send` nor `Sync`.
+    not_send: PhantomData<*mut T>,
+}
+
+impl<T> Raw<T> {
+    /// The table, as C code passes it around. Valid until `self` is dropped.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const T {
+        self.table.as_ptr()
+    }
+}
+
+impl<T> std::ops::Deref for Raw<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: whoever referenced it promised that the table is a `T`; the
+        // component's object stays mapped until `held` is released.
+        unsafe { self.table.as_ref() }
+    }
+}
+
+impl<T> Drop for Raw<T> {
+    fn drop(&mut self) {
+        // SAFETY: `held` came with this reference, and is released once.
+        let message = unsafe { (services::current().raw_release)(self.held) };
+        if !message.is_null() {
+            // SAFETY: the host made the message for us.
+            drop(unsafe { Message::take(message) });
+        }
+    }
+}
+
+/// References from a library's code: through the host's services.
+mod remote;
+
+pub(crate) use self::remote::{raw_release_wire, reference_wire};

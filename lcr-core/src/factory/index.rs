@@ -1,0 +1,145 @@
+//! The index of a list of components: name → versions.
+//!
+//! Built once, at the first look-up. It must be fast for ten thousand components
+//! (a static binary's start), so it makes one vector and one map, and nothing per
+//! entry: descriptors of one name are chained by position.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::offer::{Offer, origin};
+use crate::descriptor::Iface;
+use crate::error::ReferenceError;
+use crate::registry::Registration;
+use crate::version::Version;
+
+pub(crate) struct Index {
+    entries: Vec<Entry>,
+    heads: HashMap<&'static str, Chain, BuildHasherDefault<Fnv>>,
+}
+
+struct Entry {
+    iface: &'static Iface,
+    registration: &'static Registration,
+    /// The next entry of the same name; `END` where there is none.
+    next: u32,
+}
+
+struct Chain {
+    first: u32,
+    /// Two entries of this name that have one version.
+    duplicate: Option<(u32, u32)>,
+}
+
+const END: u32 = u32::MAX;
+
+impl Index {
+    pub(crate) fn new(registrations: &[&'static Registration]) -> Self {
+        let mut index = Index {
+            entries: Vec::with_capacity(registrations.len()),
+            heads: HashMap::with_capacity_and_hasher(registrations.len(), BuildHasherDefault::default()),
+        };
+        for registration in registrations {
+            // SAFETY: a registered descriptor is a sound one.
+            for iface in unsafe { registration.comp().ifaces() } {
+                index.add(iface, registration);
+            }
+        }
+        index
+    }
+
+    fn add(&mut self, iface: &'static Iface, registration: &'static Registration) {
+        // SAFETY: a registered descriptor has a name. One that is no UTF-8 cannot
+        // be asked for.
+        let Ok(name) = unsafe { std::ffi::CStr::from_ptr(iface.name) }.to_str() else { return };
+        let Ok(position) = u32::try_from(self.entries.len()) else { return };
+        let mut entry = Entry { iface, registration, next: END };
+        let chain = self.heads.entry(name).or_insert(Chain { first: END, duplicate: None });
+        // The chain is in order of registration: a list of versions is short.
+        if chain.first == END {
+            chain.first = position;
+        } else {
+            let mut last = chain.first;
+            loop {
+                let other = &self.entries[last as usize];
+                if other.iface.version == iface.version {
+                    chain.duplicate.get_or_insert((last, position));
+                }
+                if other.next == END {
+                    break;
+                }
+                last = other.next;
+            }
+            self.entries[last as usize].next = position;
+            entry.next = END;
+        }
+        self.entries.push(entry);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The position of what answers a reference.
+    pub(crate) fn find(&self, name: &str, version: Version) -> Result<Option<usize>, ReferenceError> {
+        let Some(chain) = self.heads.get(name) else { return Ok(None) };
+        if let Some((first, second)) = chain.duplicate {
+            let (first, second) = (&self.entries[first as usize], &self.entries[second as usize]);
+            return Err(ReferenceError::Duplicate {
+                name: name.to_owned(),
+                version: first.iface.version,
+                first: origin(first.registration),
+                second: origin(second.registration),
+            });
+        }
+        let entries = self.chain(chain);
+        // SAFETY: a registered descriptor is a sound one.
+        let offers = entries.map(|(_, e)| (e.iface.version, unsafe { e.iface.replaces() }));
+        Ok(version.choose(offers).and_then(|at| self.chain(chain).nth(at)).map(|(position, _)| position))
+    }
+
+    /// All versions of a name, with their origins.
+    pub(crate) fn versions(&self, name: &str) -> Vec<(i32, String)> {
+        self.heads
+            .get(name)
+            .map(|chain| self.chain(chain).map(|(_, e)| (e.iface.version, origin(e.registration))).collect())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn offer(&self, position: usize) -> Offer {
+        let entry = &self.entries[position];
+        Offer::compiled_in(entry.iface, entry.registration)
+    }
+
+    fn chain<'a>(&'a self, chain: &Chain) -> impl Iterator<Item = (usize, &'a Entry)> {
+        let mut next = chain.first;
+        std::iter::from_fn(move || {
+            let position = next as usize;
+            let entry = self.entries.get(position)?;
+            next = entry.next;
+            Some((position, entry))
+        })
+    }
+}
+
+/// FNV-1a: names are short, and come from the program itself, not from a stranger.
+#[derive(Clone, Copy)]
+pub(crate) struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
