@@ -214,7 +214,7 @@ impl Replacement {
     fn transact(&self, start: Instant) -> Result<(Report, Vec<Option<Previous>>), Failure> {
         let deadline = start + self.timeout;
         let inner = &self.factory.inner;
-        let _turn = Turn::take(deadline).map_err(|error| self.failure(Step::Prepare, error))?;
+        let turn = Turn::take(deadline).map_err(|error| self.failure(Step::Prepare, error))?;
 
         let mut prepared = Vec::new();
         for ask in &self.asks {
@@ -240,6 +240,8 @@ impl Replacement {
             p.remember(inner);
         }
         drop(prepared);
+        // The next transaction need not wait for these callers.
+        drop(turn);
         // In the order of the switch, each until the same deadline.
         let mut drained = true;
         for old in switched {
