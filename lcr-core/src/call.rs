@@ -87,14 +87,19 @@ impl<W: Copy> Reply<W> {
 pub struct Caught(*mut Message);
 
 impl Caught {
+    /// The panic's message.
+    #[cold]
+    pub(crate) fn into_message(self) -> String {
+        // SAFETY: the pointer came from `Message::new` through `caught`, and
+        // `self` is consumed.
+        unsafe { Message::take(self.0) }
+    }
+
     /// The error that says so. `contract` and `method` are the caller's names.
     #[cold]
     #[must_use]
     pub fn into_error(self, contract: &'static str, method: &'static str) -> CallError {
-        // SAFETY: the pointer came from `Message::new` through `caught`, and
-        // `self` is consumed.
-        let message = unsafe { Message::take(self.0) };
-        CallError { contract, method, message }
+        CallError { contract, method, message: self.into_message() }
     }
 }
 

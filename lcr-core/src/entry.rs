@@ -15,7 +15,8 @@
 //!   for, until the thread ends, without telling anyone.
 //!
 //! They are recorded by hidden definitions of `pthread_key_create`,
-//! `pthread_key_delete`, `pthread_create` and `__cxa_thread_atexit_impl` in the
+//! `pthread_key_delete`, `pthread_getspecific`, `pthread_setspecific`,
+//! `pthread_create` and `__cxa_thread_atexit_impl` in the
 //! library itself: its own calls to them, std's included, bind to these, and
 //! nobody else's do.
 //!
@@ -26,7 +27,7 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::{size_of, transmute};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::allocator;
 use crate::descriptor::ABI_VERSION;
@@ -86,8 +87,9 @@ pub struct Book {
     pub keys: unsafe extern "C" fn() -> usize,
     /// Runs the keys' destructors for the calling thread, as its end would.
     pub run_keys: unsafe extern "C" fn(),
-    /// Deletes the keys. Values of other threads are leaked.
-    pub delete_keys: unsafe extern "C" fn(),
+    /// Says that `dlclose` follows: after the last ELF destructor the calling thread's
+    /// keys are destroyed, and all keys deleted. Values of other threads are leaked.
+    pub close_keys: unsafe extern "C" fn(),
 }
 
 // SAFETY: read-only, and what it points to is a static of the library.
@@ -102,7 +104,7 @@ static BOOK: Book = Book {
     unmanaged: AtomicUsize::new(0),
     keys,
     run_keys,
-    delete_keys,
+    close_keys,
 };
 
 impl LibraryTable {
@@ -161,6 +163,8 @@ unsafe extern "C" fn finish() {}
 
 const KEYS_MAX: usize = 1024;
 static KEYS: [AtomicU64; KEYS_MAX / 64] = [const { AtomicU64::new(0) }; KEYS_MAX / 64];
+/// Those of them whose values are cells of the program.
+static CELLS: [AtomicU64; KEYS_MAX / 64] = [const { AtomicU64::new(0) }; KEYS_MAX / 64];
 static KEY_EXITS: [AtomicPtr<c_void>; KEYS_MAX] = [const { AtomicPtr::new(null_mut()) }; KEYS_MAX];
 
 unsafe extern "C" fn keys() -> usize {
@@ -184,7 +188,7 @@ unsafe extern "C" fn run_keys() {
         each_key(|key| {
             let exit = KEY_EXITS[key as usize].load(Ordering::Acquire);
             // SAFETY: the key is the library's and has not been deleted.
-            let value = unsafe { libc::pthread_getspecific(key) };
+            let value = unsafe { key_get(key) };
             if exit.is_null() || value.is_null() {
                 return;
             }
@@ -192,7 +196,7 @@ unsafe extern "C" fn run_keys() {
             // SAFETY: `exit` is the destructor that the key was created with, and the
             // value is taken away first, as the C library does.
             unsafe {
-                libc::pthread_setspecific(key, null());
+                key_set(key, null_mut());
                 transmute::<*mut c_void, ExitFn>(exit)(value);
             }
         });
@@ -202,7 +206,34 @@ unsafe extern "C" fn run_keys() {
     }
 }
 
-unsafe extern "C" fn delete_keys() {
+/// Whether `dlclose` has been announced: a program's exit runs ELF destructors too,
+/// while other threads still use their keys.
+static CLOSING: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" fn close_keys() {
+    CLOSING.store(true, Ordering::Release);
+}
+
+/// The library's last ELF destructor. Were the keys deleted before the others run,
+/// std would go on using their numbers, which may be someone else's by then.
+///
+/// # Safety
+///
+/// Only for the dynamic linker.
+pub unsafe extern "C" fn closed() {
+    if !CLOSING.load(Ordering::Acquire) {
+        return;
+    }
+    let exits = || {
+        if let Some(services) = services::received() {
+            // SAFETY: this library's Book; thread-locals that ELF destructors initialised.
+            unsafe { (services.run_exits)(&raw const BOOK) }
+        }
+    };
+    exits();
+    // SAFETY: the thread that unmaps the library, which has no other any more.
+    unsafe { run_keys() };
+    exits();
     each_key(|key| {
         // SAFETY: the key is the library's; `key_delete` clears its bit.
         unsafe { key_delete(key) };
@@ -235,13 +266,17 @@ pub unsafe extern "C" fn key_create(key: *mut libc::pthread_key_t, exit: Option<
         c"pthread_key_create" as unsafe extern "C" fn(*mut libc::pthread_key_t, Option<ExitFn>) -> c_int
     );
     let Some(real) = real else { return libc::ENOSYS };
-    // SAFETY: the caller's arguments.
-    let answer = unsafe { real(key, exit) };
+    let services = services::received().filter(|_| exit.is_some());
+    // SAFETY: the caller's arguments, but for the destructor, which is the program's.
+    let answer = unsafe { real(key, services.map_or(exit, |services| Some(services.key_exit))) };
     if answer == 0 {
         // SAFETY: the call has just written it.
         let key = unsafe { *key } as usize;
         match KEY_EXITS.get(key) {
             Some(cell) => {
+                if services.is_some() {
+                    CELLS[key / 64].fetch_or(1 << (key % 64), Ordering::AcqRel);
+                }
                 cell.store(exit.map_or(null_mut(), |exit| exit as *mut c_void), Ordering::Release);
                 KEYS[key / 64].fetch_or(1 << (key % 64), Ordering::AcqRel);
             }
@@ -262,11 +297,80 @@ pub unsafe extern "C" fn key_create(key: *mut libc::pthread_key_t, exit: Option<
 pub unsafe extern "C" fn key_delete(key: libc::pthread_key_t) -> c_int {
     if let Some(word) = KEYS.get(key as usize / 64) {
         word.fetch_and(!(1 << (key % 64)), Ordering::AcqRel);
+        CELLS[key as usize / 64].fetch_and(!(1 << (key % 64)), Ordering::AcqRel);
     }
     let real = real!(c"pthread_key_delete" as unsafe extern "C" fn(libc::pthread_key_t) -> c_int);
     let Some(real) = real else { return libc::ENOSYS };
     // SAFETY: the caller's argument.
     unsafe { real(key) }
+}
+
+/// The program's functions and the destructor, if the key's values are cells.
+fn cells_of(key: libc::pthread_key_t) -> Option<(&'static Services, ExitFn)> {
+    let word = CELLS.get(key as usize / 64)?;
+    if word.load(Ordering::Acquire) & 1 << (key % 64) == 0 {
+        return None;
+    }
+    let exit = KEY_EXITS[key as usize].load(Ordering::Acquire);
+    // SAFETY: a key with cells was created with a destructor, of this type.
+    Some((services::received()?, unsafe { transmute::<*mut c_void, Option<ExitFn>>(exit) }?))
+}
+
+/// The library's `pthread_getspecific`.
+///
+/// # Safety
+///
+/// As `pthread_getspecific`.
+pub unsafe extern "C" fn key_get(key: libc::pthread_key_t) -> *mut c_void {
+    let real = real!(c"pthread_getspecific" as unsafe extern "C" fn(libc::pthread_key_t) -> *mut c_void);
+    let Some(real) = real else { return null_mut() };
+    // SAFETY: the caller's argument.
+    let found = unsafe { real(key) };
+    match cells_of(key) {
+        // SAFETY: this thread's cell, made by `key_set`.
+        Some((services, _)) if !found.is_null() => unsafe { (services.key_value)(found, null_mut()) },
+        _ => found,
+    }
+}
+
+/// The library's `pthread_setspecific`.
+///
+/// # Safety
+///
+/// As `pthread_setspecific`.
+pub unsafe extern "C" fn key_set(key: libc::pthread_key_t, value: *mut c_void) -> c_int {
+    let get = real!(c"pthread_getspecific" as unsafe extern "C" fn(libc::pthread_key_t) -> *mut c_void);
+    let set =
+        real!(c"pthread_setspecific" as unsafe extern "C" fn(libc::pthread_key_t, *mut c_void) -> c_int);
+    let (Some(get), Some(set)) = (get, set) else { return libc::ENOSYS };
+    let Some((services, exit)) = cells_of(key) else {
+        // SAFETY: the caller's arguments.
+        return unsafe { set(key, value) };
+    };
+    // SAFETY: the library's key; its value is null or this thread's cell.
+    unsafe {
+        let cell = get(key);
+        if cell.is_null() && value.is_null() {
+            return 0;
+        }
+        if cell.is_null() {
+            let cell = (services.key_cell)(value, exit, &raw const BOOK);
+            let answer = set(key, cell);
+            if answer != 0 {
+                (services.key_free)(cell);
+            }
+            return answer;
+        }
+        if value.is_null() {
+            let answer = set(key, null_mut());
+            if answer == 0 {
+                (services.key_free)(cell);
+            }
+            return answer;
+        }
+        (services.key_value)(cell, value);
+        0
+    }
 }
 
 /// The library's `pthread_create`.
@@ -320,7 +424,7 @@ pub unsafe extern "C" fn at_thread_exit(exit: ExitFn, value: *mut c_void, object
 /// names the component crates that the library holds; their source does not know
 /// whether it is compiled into a program or loaded:
 ///
-/// ```ignore
+/// ```text
 /// lcr_core::library!(english_component);
 /// ```
 ///
@@ -331,7 +435,7 @@ pub unsafe extern "C" fn at_thread_exit(exit: ExitFn, value: *mut c_void, object
 ///   returns is then copied.
 /// - `stay`: the library is never unmapped once it has been loaded.
 ///
-/// ```ignore
+/// ```text
 /// lcr_core::library!(english_component, french_component; own_allocator, stay);
 /// ```
 ///
@@ -387,6 +491,11 @@ macro_rules! __library {
                 unsafe { entry::enter(services, &TABLE) }
             }
 
+            // The lowest priority of all: destructors run in reverse order, this one last.
+            #[used]
+            #[unsafe(link_section = ".fini_array.00000")]
+            static CLOSED: unsafe extern "C" fn() = entry::closed;
+
             $crate::__library_allocator!($allocator);
             $crate::__library_note!(own_allocator: $own, stay: $stay);
         };
@@ -396,6 +505,10 @@ macro_rules! __library {
         $crate::__library_recorder!("pthread_key_create", $crate::__private::entry::key_create);
         #[cfg(not(test))]
         $crate::__library_recorder!("pthread_key_delete", $crate::__private::entry::key_delete);
+        #[cfg(not(test))]
+        $crate::__library_recorder!("pthread_getspecific", $crate::__private::entry::key_get);
+        #[cfg(not(test))]
+        $crate::__library_recorder!("pthread_setspecific", $crate::__private::entry::key_set);
         #[cfg(not(test))]
         $crate::__library_recorder!("pthread_create", $crate::__private::entry::thread_create);
         #[cfg(not(test))]
@@ -473,7 +586,8 @@ macro_rules! __library_recorder {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
         ::std::arch::global_asm!(
             ".pushsection .text.lcr_recorder,\"ax\",%progbits",
-            ::std::concat!(".globl ", $name),
+            // Weak, as std's own reference to one of them is; it still comes before the C library's.
+            ::std::concat!(".weak ", $name),
             ::std::concat!(".hidden ", $name),
             ::std::concat!(".type ", $name, ",%function"),
             ".balign 16",

@@ -36,5 +36,6 @@ pub use contract::Contract;
 pub use error::ReferenceError;
 pub use factory::{Factory, Raw, reference, reference_raw, reference_with};
 pub use handle::{Guard, Handle, Instance};
+pub use handover::{Handover, State, StateError};
 pub use lcr_macros::{Interface, component, contract, file_component};
 pub use version::Version;

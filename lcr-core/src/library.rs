@@ -27,7 +27,7 @@
 //! let candidate = Candidate::open("/usr/lib/app/libenglish.so", &Policy::default())?;
 //! let library = candidate.load()?;
 //! for registration in library.registrations() {
-//!     println!("{:?}", registration.comp);
+//!     println!("{}", registration.name());
 //! }
 //! // SAFETY: nothing of the library has been used.
 //! match unsafe { library.try_unload(Locals::Wait) } {
@@ -48,6 +48,7 @@ mod verify;
 use std::ffi::c_void;
 use std::mem::{size_of, transmute};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 pub use error::LoadError;
 pub use map::{Mapping, Object};
@@ -56,7 +57,7 @@ pub use unload::{Kept, Locals, Unload};
 pub use verify::{Candidate, Stamp};
 
 use crate::descriptor::ABI_VERSION;
-use crate::entry::{self, EntryFn, LibraryTable};
+use crate::entry::{self, Book, EntryFn, LibraryTable};
 use crate::registry::Registration;
 use crate::services::{self, Services};
 
@@ -65,6 +66,8 @@ use crate::services::{self, Services};
 pub struct Library {
     object: Object,
     table: &'static LibraryTable,
+    /// `table.book`: its address is asked for when the table has gone.
+    book: *const Book,
     registrations: Vec<&'static Registration>,
 }
 
@@ -147,9 +150,15 @@ impl Object {
         let mut registrations: Vec<&'static Registration> = Vec::new();
         // SAFETY: the library shows each registration to `collect`, with our vector.
         unsafe { (table.registrations)(collect, (&raw mut registrations).cast()) };
-        Ok(Library { object: self, table, registrations })
+        Ok(Library { object: self, table, book: table.book, registrations })
     }
 }
+
+// SAFETY: what it points to is the library's statics, which are made of atomics and
+// read-only tables, and the functions there may be called by any thread.
+unsafe impl Send for Library {}
+// SAFETY: as above.
+unsafe impl Sync for Library {}
 
 unsafe extern "C" fn collect(registrations: *mut c_void, registration: *const Registration) {
     // SAFETY: the vector of `Object::enter`, which waits for us.
@@ -191,12 +200,14 @@ impl Library {
     /// Threads that the library spawned and that live.
     #[must_use]
     pub fn live_threads(&self) -> usize {
-        unload::threads(self.table)
+        // SAFETY: a static of the library, which is mapped.
+        unsafe { (*self.book).threads.load(Ordering::Acquire) }
     }
 
     /// Thread-specific keys that the library has.
     #[must_use]
     pub fn live_keys(&self) -> usize {
-        unload::keys(self.table)
+        // SAFETY: as above; the function only counts.
+        unsafe { ((*self.book).keys)() }
     }
 }

@@ -5,4 +5,5 @@ pub use crate::call::CallError;
 pub use crate::construct::{BoxError, Construct};
 pub use crate::context::{Context, ContextError, Value};
 pub use crate::handle::{Handle, Instance};
+pub use crate::handover::{Handover, State};
 pub use lcr_macros::Interface;

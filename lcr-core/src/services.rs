@@ -44,6 +44,18 @@ pub struct Services {
     /// `__cxa_thread_atexit_impl` on behalf of a library: the program calls
     /// `exit(value)` when the thread ends. Answers 0, or -1 if it cannot.
     pub at_thread_exit: unsafe extern "C" fn(exit: ExitFn, value: *mut c_void, book: *const Book) -> c_int,
+    /// Runs what was registered so for the calling thread and that library, now.
+    pub run_exits: unsafe extern "C" fn(book: *const Book),
+    /// The destructor that a library's keys are created with: the program's, so that
+    /// a thread that is ending never jumps into a library that is going. Their values
+    /// are cells of the program's.
+    pub key_exit: ExitFn,
+    /// A cell with a value, which the key's destructor passes to `exit`.
+    pub key_cell: unsafe extern "C" fn(value: *mut c_void, exit: ExitFn, book: *const Book) -> *mut c_void,
+    /// The value of a cell; changed first, if `new` is not null.
+    pub key_value: unsafe extern "C" fn(cell: *mut c_void, new: *mut c_void) -> *mut c_void,
+    /// Frees a cell whose key has another value, or none, now.
+    pub key_free: unsafe extern "C" fn(cell: *mut c_void),
     /// How a call finds its thread's cells.
     pub reach: Reach,
     /// The last handle of a gate goes.
@@ -112,6 +124,11 @@ static HOST: Services = Services {
     allocator: &raw const allocator::GLOBAL,
     thread_create: threads::create,
     at_thread_exit: threads::at_exit,
+    run_exits: threads::run_exits,
+    key_exit: threads::key_ends,
+    key_cell: threads::key_cell,
+    key_value: threads::key_value,
+    key_free: threads::key_free,
     reach: Reach::NOWHERE,
     gate_last: handle::gate_last,
     instance_last: handle::instance_last,

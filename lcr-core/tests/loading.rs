@@ -74,9 +74,8 @@ fn a_library_is_mapped_used_and_unmapped() {
     let worker = Worker::of(&library);
     assert_eq!((worker.version)(), 1);
     assert_eq!((worker.busy)(&DROPS), 42);
-    // SAFETY: the library's statics, and it is mapped.
-    let names = library.registrations().map(|found| unsafe { (found.name.as_str(), found.package.as_str()) });
-    assert_eq!(names.collect::<Vec<_>>(), [("worker", "one")]);
+    let names: Vec<_> = library.registrations().map(|found| (found.name(), found.package())).collect();
+    assert_eq!(names, [("worker", "one")]);
     assert!(mapped(&library));
     let mapping = library.mapping().clone();
     assert!(mapping.range.contains(&(worker.version as usize)));
@@ -346,7 +345,7 @@ fn memory_changes_hands_without_a_copy() {
     let worker = Worker::of(&library);
     assert!(!library.has_own_allocator());
     assert_eq!((worker.owner)(), allocator::own());
-    assert_eq!((worker.owner)(), services::offered().allocator);
+    assert_eq!((worker.owner)(), services::current().allocator);
     // SAFETY: `worker_block` leaks a boxed slice of that length, of the same allocator.
     let block = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut((worker.block)(5000), 5000)) };
     assert_eq!(block.iter().map(|&byte| u32::from(byte)).sum::<u32>(), 35_000);
@@ -457,6 +456,21 @@ fn a_thread_that_used_thread_current_can_end_after_the_library_has_gone() {
     assert!(library.live_keys() > 0);
     unload(library);
     // Jumped into nothing, were the key still there.
+    end();
+}
+
+#[test]
+fn its_elf_destructors_may_use_keys_and_thread_locals() {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let end = on_another_thread(|| {
+        let library = load(built("libone.so"));
+        let worker = Worker::of(&library);
+        (worker.late)(&COUNT);
+        (worker.current)();
+        unload(library);
+    });
+    assert_eq!(COUNT.load(Ordering::SeqCst), 1);
+    // What the destructor registered for this thread's end has been purged.
     end();
 }
 

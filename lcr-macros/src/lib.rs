@@ -6,13 +6,16 @@
 //! | [`Interface`](derive@Interface) | a struct | the descriptor of a typed interface |
 //! | [`component`] | an inline module | the component's descriptor, its registration, a note |
 //! | [`file_component!`] | the end of a file | the same for the file |
+//! | [`Abi`](derive@Abi) | a struct or an enum | how its values cross |
 //!
-//! All of them name what they need from `::lcr_core`, and put what they write
-//! into anonymous constants, so that no name of theirs meets one of yours.
+//! All of them name what they need from `::lcr_core`. What they write stands in
+//! anonymous constants, so that no name of theirs meets one of yours.
 
+mod abi;
 mod component;
 mod contract;
 mod interface;
+mod note;
 mod options;
 mod raw;
 mod refusal;
@@ -43,8 +46,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// - A trait without parameters and with the supertraits `Send + Sync`. It is
 ///   implemented for `Handle<dyn Trait>` and `Instance<dyn Trait>` here, and by
 ///   components for types of their own.
-/// - Its items are methods that take `&self` and values that can cross
-///   ([`Abi`](https://docs.rs/lcr-core/latest/lcr_core/abi/trait.Abi.html)).
+/// - Its items are methods that take `&self` and values that can cross: numbers,
+///   text, collections, and your own types under [`Abi`](derive@Abi).
 ///   Arguments may borrow, and must show it: `&str`, `BorrowedFd<'_>`. What is
 ///   returned is owned.
 /// - Not in it: type parameters, `&mut self`, `impl Trait`, `dyn` other than in
@@ -225,4 +228,21 @@ pub fn component(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn file_component(input: TokenStream) -> TokenStream {
     component::expand_file(input.into()).into()
+}
+
+/// Lets values of a struct or an enum cross between components.
+///
+/// All fields must be able to cross. Lifetimes are allowed, in arguments; type
+/// parameters too, without bounds. A type that holds itself, a union, a packed
+/// type and an enum without variants are refused.
+///
+/// Fields and variants are what the two sides agree on, names included, in their
+/// order: to change one is to change each method that the type occurs in. A
+/// discriminant (`= 3`) is not: variants cross by position.
+///
+/// Put `#[repr(C)]` on a struct of numbers, or `#[repr(transparent)]` on a newtype
+/// of one, to have slices and vectors of it cross without a copy.
+#[proc_macro_derive(Abi)]
+pub fn derive_abi(input: TokenStream) -> TokenStream {
+    abi::derive(&parse_macro_input!(input as DeriveInput)).into()
 }

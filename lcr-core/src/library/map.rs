@@ -11,15 +11,13 @@
 //! a backtrace may have mapped the file for reading, to look up names, and std's
 //! symbolizer never unmaps what it once read.
 
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, c_void};
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::LoadError;
@@ -150,6 +148,17 @@ impl Object {
     /// Nothing of the object is used any more, by any thread, and nobody will call
     /// into it: no thread's end, no key, no stack.
     pub unsafe fn close(&mut self) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.close_then(|| ()) }
+    }
+
+    /// As [`Object::close`]; calls `then` if it has gone, before anything else can be
+    /// mapped at its addresses.
+    ///
+    /// # Safety
+    ///
+    /// As [`Object::close`].
+    pub(super) unsafe fn close_then(&mut self, then: impl FnOnce()) -> bool {
         let _lock = loader();
         if !self.closed {
             self.closed = true;
@@ -159,6 +168,7 @@ impl Object {
         let gone = self.mapping.is_gone().unwrap_or(false);
         if gone {
             self.file = None;
+            then();
         }
         gone
     }
@@ -226,8 +236,13 @@ impl<'a> Line<'a> {
 /// The dynamic linker and the unwinder.
 #[cfg(not(target_feature = "crt-static"))]
 mod linker {
-    use super::*;
+    use std::ffi::{CString, c_int};
+    use std::os::unix::ffi::OsStrExt;
+    use std::ptr::null_mut;
+
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+    use super::*;
 
     fn c_name(path: &Path) -> Option<CString> {
         CString::new(path.as_os_str().as_bytes()).ok()

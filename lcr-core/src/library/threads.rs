@@ -11,11 +11,18 @@
 //! its entries run, last registered first; when a library is unmapped by a thread
 //! that has entries of its own for it, they run there and then.
 //!
+//! Keys are treated alike: their destructor is the program's, and their values are
+//! *cells* of the program, which hold the library's value and destructor. A thread
+//! that ends claims its cell before it runs the library's destructor; a thread that
+//! unloads takes all cells away. One of them comes first.
+//!
 //! Invariants: an entry is taken from the list by exactly one thread, which runs
 //! it (or, unloading, forgets it) and only afterwards uncounts it in the library's
-//! Book; the lock is never held while a library's code runs.
+//! Book (a cell is counted while its destructor runs, and from the moment on in
+//! which it is claimed); the locks are never held while a library's code runs.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::mem::transmute;
 use std::ptr::null_mut;
@@ -68,6 +75,10 @@ pub(crate) unsafe extern "C" fn at_exit(exit: ExitFn, value: *mut c_void, book: 
 
 /// Asks the C library to call `thread_ends` when the calling thread ends.
 fn hook() -> bool {
+    if cfg!(target_feature = "crt-static") {
+        // A static program has no libraries.
+        return false;
+    }
     type AtExit = unsafe extern "C" fn(ExitFn, *mut c_void, *mut c_void) -> c_int;
     // SAFETY: a name that ends with NUL.
     let real = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__cxa_thread_atexit_impl".as_ptr()) };
@@ -83,6 +94,11 @@ unsafe extern "C" fn thread_ends(_: *mut c_void) {
     HOOKED.set(false);
     let thread = this_thread();
     run_where(|entry| entry.thread == thread);
+}
+
+/// `Services::run_exits`.
+pub(crate) unsafe extern "C" fn run_exits(book: *const Book) {
+    run_own(book);
 }
 
 /// Runs the calling thread's destructors of one library.
@@ -121,6 +137,84 @@ pub(super) fn forget(book: *const Book) {
     let forgotten = before - pending.len();
     // SAFETY: the caller holds the library, which is mapped.
     unsafe { (*book).locals.fetch_sub(forgotten, Ordering::AcqRel) };
+}
+
+/// Forgets what the ELF destructors of a library registered, which is gone now.
+pub(super) fn purge(book: *const Book) {
+    pending().retain(|entry| !std::ptr::eq(entry.book, book));
+    take_cells(book);
+}
+
+/// A key's value on one thread.
+struct KeyCell {
+    value: *mut c_void,
+    exit: ExitFn,
+    book: *const Book,
+}
+
+/// The address of a Book, as a mark.
+struct Owner(*const Book);
+
+// SAFETY: only compared, or used by a thread that has claimed the cell.
+unsafe impl Send for Owner {}
+
+/// The cells whose destructor will run, by address.
+static CELLS: Mutex<BTreeMap<usize, Owner>> = Mutex::new(BTreeMap::new());
+
+fn cells() -> MutexGuard<'static, BTreeMap<usize, Owner>> {
+    CELLS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `Services::key_cell`.
+pub(crate) unsafe extern "C" fn key_cell(value: *mut c_void, exit: ExitFn, book: *const Book) -> *mut c_void {
+    let cell = Box::into_raw(Box::new(KeyCell { value, exit, book }));
+    cells().insert(cell.addr(), Owner(book));
+    cell.cast()
+}
+
+/// `Services::key_value`.
+pub(crate) unsafe extern "C" fn key_value(cell: *mut c_void, new: *mut c_void) -> *mut c_void {
+    // SAFETY: the calling thread's own cell: nobody else looks into it.
+    let cell = unsafe { &mut *cell.cast::<KeyCell>() };
+    if !new.is_null() {
+        cell.value = new;
+    }
+    cell.value
+}
+
+/// `Services::key_free`.
+pub(crate) unsafe extern "C" fn key_free(cell: *mut c_void) {
+    cells().remove(&cell.addr());
+    // SAFETY: the calling thread's own, and its key does not hold it any more.
+    drop(unsafe { Box::from_raw(cell.cast::<KeyCell>()) });
+}
+
+/// `Services::key_exit`: the destructor of libraries' keys.
+pub(crate) unsafe extern "C" fn key_ends(cell: *mut c_void) {
+    let claimed = {
+        let mut cells = cells();
+        let claimed = cells.remove(&cell.addr());
+        if let Some(Owner(book)) = claimed {
+            // Under the lock: who takes the cells away afterwards sees the count.
+            // SAFETY: nobody has taken the cell away, thus the library is mapped.
+            unsafe { (*book).locals.fetch_add(1, Ordering::AcqRel) };
+        }
+        claimed
+    };
+    // SAFETY: the ending thread's own, and its key does not hold it any more.
+    let KeyCell { value, exit, book } = *unsafe { Box::from_raw(cell.cast::<KeyCell>()) };
+    if claimed.is_some() {
+        // SAFETY: the library's destructor and value; it stays mapped while we are counted.
+        unsafe { exit(value) };
+        // SAFETY: as above. Last access: from here on the library may go.
+        unsafe { (*book).locals.fetch_sub(1, Ordering::AcqRel) };
+    }
+}
+
+/// Takes the library's cells away: on no thread will its keys' destructors begin
+/// any more. Those that have begun are counted in the Book's `locals`.
+pub(super) fn take_cells(book: *const Book) {
+    cells().retain(|_, owner| !std::ptr::eq(owner.0, book));
 }
 
 /// What a library's thread is started with.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use super::{Library, threads};
-use crate::entry::{Book, LibraryTable, RECORDED, STAY};
+use crate::entry::{Book, RECORDED, STAY};
 
 /// What became of a library that was to be unloaded.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ use crate::entry::{Book, LibraryTable, RECORDED, STAY};
 pub enum Unload {
     /// Nothing of it is mapped, and its descriptor is closed.
     Unloaded,
-    /// It is as it was. `dlclose` was not called, except for [`Kept::Mapped`].
+    /// It is still there. `dlclose` was not called, except for [`Kept::Mapped`].
     Kept {
         /// Why.
         reason: Kept,
@@ -81,39 +81,39 @@ pub enum Locals {
     Forget,
 }
 
-fn book(table: &LibraryTable) -> &Book {
+fn book<'a>(book: *const Book) -> &'a Book {
     // SAFETY: a static of the library, mapped while its `Library` lives.
-    unsafe { &*table.book }
-}
-
-pub(super) fn threads(table: &LibraryTable) -> usize {
-    book(table).threads.load(Ordering::Acquire)
-}
-
-pub(super) fn keys(table: &LibraryTable) -> usize {
-    // SAFETY: the library's function; it only counts.
-    unsafe { (book(table).keys)() }
+    unsafe { &*book }
 }
 
 impl Library {
     /// Unmaps the library if nothing of it can run any more.
     ///
-    /// Destructors of the calling thread's own thread-locals run now, as at its end.
+    /// Destructors of the calling thread's own thread-locals run now, as at its end;
+    /// then the ELF destructors, then those of its keys.
+    ///
+    /// A library that is kept is as it was, except that its thread-locals on this
+    /// thread may be gone: do nothing with it but try again.
+    ///
     /// What remains lost: a few dozen bytes for each *other* living thread on which
-    /// the library used `std::thread::current()`.
+    /// the library used `std::thread::current()`, and what std's symbolizer read if the
+    /// library itself printed a backtrace.
     ///
     /// # Safety
     ///
     /// No instance, function, static or text of the library is in use, and no thread
-    /// will begin to use one. Nobody else has its [`Object`]'s symbols. What its own
+    /// will begin to use one. Nobody else has its [`Object`](super::Object)'s symbols. What its own
     /// threads and thread-locals do is looked after here; but a thread of the
     /// *program* that ends in this very instant must not have called the library
     /// through anything but a gate that was drained.
     pub unsafe fn try_unload(mut self, locals: Locals) -> Unload {
+        let book = self.book;
         match self.reason_to_stay(locals) {
             Some(reason) => Unload::Kept { reason, library: self },
+            // What its ELF destructors registered goes with it. Only the Book's address is
+            // used: the Book has gone, and the next library's may stand there soon.
             // SAFETY: the caller's promise; threads, keys and stack were looked after.
-            None if unsafe { self.object.close() } => Unload::Unloaded,
+            None if unsafe { self.object.close_then(|| threads::purge(book)) } => Unload::Unloaded,
             None => Unload::Kept { reason: Kept::Mapped, library: self },
         }
     }
@@ -125,7 +125,7 @@ impl Library {
             return None;
         }
         let table = self.table;
-        let book = book(table);
+        let book = book(self.book);
         if table.flags & STAY != 0 || self.object.nodelete {
             return Some(Kept::AskedToStay);
         }
@@ -151,20 +151,19 @@ impl Library {
         // SAFETY: the library is mapped, and nobody else uses it.
         unsafe { (table.finish)() };
         threads::run_own(book);
-        // SAFETY: as above.
-        unsafe { (book.run_keys)() };
-        threads::run_own(book);
         if locals == Locals::Forget {
             threads::forget(book);
         }
+        threads::take_cells(book);
         if let n @ 1.. = book.threads.load(Ordering::Acquire) {
             return Some(Kept::Threads(n));
         }
         if let n @ 1.. = book.locals.load(Ordering::Acquire) {
             return Some(Kept::Locals(n));
         }
+        // The keys go last, after the ELF destructors, which may use them.
         // SAFETY: as above; no thread of the library is left to use a key.
-        unsafe { (book.delete_keys)() };
+        unsafe { (book.close_keys)() };
         None
     }
 }

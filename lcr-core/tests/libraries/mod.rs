@@ -85,9 +85,10 @@ fn build() -> PathBuf {
     target.join(profile)
 }
 
-/// A new directory for one test.
+/// An empty directory for one test, the same at each run: nothing piles up.
 pub(crate) fn scratch(test: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
+    let form = if std::env::var_os("LCR_NO_MEMFD").is_some() { "-no-memfd" } else { "" };
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loader-{test}{form}"));
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
     path
@@ -104,6 +105,7 @@ pub(crate) fn copy(file: &str, to: &Path) -> PathBuf {
 pub(crate) struct Worker {
     pub(crate) version: extern "C" fn() -> u32,
     pub(crate) local: extern "C" fn(&'static AtomicUsize),
+    pub(crate) late: extern "C" fn(&'static AtomicUsize),
     pub(crate) current: extern "C" fn() -> bool,
     pub(crate) busy: extern "C" fn(&'static AtomicUsize) -> u32,
     pub(crate) loud_panic: extern "C" fn() -> bool,
@@ -122,6 +124,7 @@ impl Worker {
             Worker {
                 version: transmute(symbol(c"worker_version")),
                 local: transmute(symbol(c"worker_local")),
+                late: transmute(symbol(c"worker_late")),
                 current: transmute(symbol(c"worker_current")),
                 busy: transmute(symbol(c"worker_busy")),
                 loud_panic: transmute(symbol(c"worker_loud_panic")),

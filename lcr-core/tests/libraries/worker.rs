@@ -2,10 +2,9 @@
 
 use std::cell::RefCell;
 use std::panic;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::thread;
 
-use lcr_core::abi::RawStr;
 use lcr_core::descriptor::Comp;
 use lcr_core::registry::Registration;
 
@@ -17,14 +16,8 @@ lcr_core::library!();
 /// What the macros write for an annotated module.
 #[linkme::distributed_slice(lcr_core::registry::COMPONENTS)]
 static REGISTRATION: Registration = {
-    static COMP: Comp = Comp { ifaces: std::ptr::null(), iface_count: 0 };
-    Registration {
-        comp: &raw const COMP,
-        name: RawStr::new("worker"),
-        package: RawStr::new(env!("CARGO_PKG_NAME")),
-        package_version: RawStr::new(env!("CARGO_PKG_VERSION")),
-        module: RawStr::new(module_path!()),
-    }
+    static COMP: Comp = Comp::new(&[]);
+    Registration::new(&COMP, "worker", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), module_path!())
 };
 
 /// Which build this is.
@@ -68,7 +61,7 @@ pub extern "C" fn worker_busy(drops: &'static AtomicUsize) -> u32 {
     assert!(caught.is_err());
     let spawned = thread::spawn(move || {
         worker_local(drops);
-        thread::current().id();
+        let _ = thread::current().id();
         21
     });
     2 * spawned.join().unwrap()
@@ -127,3 +120,28 @@ pub extern "C" fn worker_frees_early() -> u32 {
     early.push(1);
     early.iter().map(|&byte| u32::from(byte)).sum()
 }
+
+static LATE_COUNT: AtomicPtr<AtomicUsize> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Where the ELF destructor counts itself.
+#[unsafe(no_mangle)]
+pub extern "C" fn worker_late(count: &'static AtomicUsize) {
+    LATE_COUNT.store(std::ptr::from_ref(count).cast_mut(), Ordering::SeqCst);
+}
+
+/// An ELF destructor that uses the key once more, and a thread-local that has none yet
+/// on this thread.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static LATE: extern "C" fn() = {
+    extern "C" fn late() {
+        let _ = thread::current().id();
+        thread_local! { static OTHER: RefCell<String> = RefCell::new("late".repeat(10)); }
+        OTHER.with(|other| assert_eq!(other.borrow().len(), 40));
+        // SAFETY: a static of the program, or null.
+        if let Some(count) = unsafe { LATE_COUNT.load(Ordering::SeqCst).as_ref() } {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    late
+};
