@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> crate::Result {
     let places = if arguments.places.is_empty() { files::search_path() } else { arguments.places.clone() };
     if places.is_empty() {
         crate::usage(
+            "list",
             clap::error::ErrorKind::MissingRequiredArgument,
             "nothing to list: name a directory or a file, or set LCR_PATH",
         );

@@ -81,9 +81,11 @@ fn main() -> ExitCode {
 }
 
 /// Ends the process for wrong usage that clap's own rules cannot express.
-fn usage(kind: clap::error::ErrorKind, message: &str) -> ! {
+fn usage(command: &str, kind: clap::error::ErrorKind, message: &str) -> ! {
     use clap::CommandFactory;
-    Lcr::command().error(kind, message).exit()
+    let mut lcr = Lcr::command();
+    lcr.build();
+    lcr.find_subcommand_mut(command).expect("a command of ours").error(kind, message).exit()
 }
 
 /// What a command comes to.

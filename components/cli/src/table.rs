@@ -52,10 +52,6 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The lines, each `indent` columns in, none longer than `width` where that can be.
     pub(crate) fn render(&self, indent: usize, width: Option<usize>) -> String {
         let widths = self.widths(width.map(|width| width.saturating_sub(indent)));
@@ -80,10 +76,15 @@ impl Table {
         let Some(limit) = limit else { return widths };
         let gaps = GAP * widths.len().saturating_sub(1);
         let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
-        while excess > 0 {
-            let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROWEST) else { break };
-            *widest -= 1;
-            excess -= 1;
+        let heads: Vec<usize> = self.head.iter().map(|head| head.chars().count()).collect();
+        // Headings are broken only where nothing else helps.
+        for least in [heads.iter().map(|&head| head.max(NARROWEST)).collect(), vec![NARROWEST; heads.len()]] {
+            while excess > 0 {
+                let wide = widths.iter_mut().zip(&least).filter(|(width, least)| **width > **least);
+                let Some((widest, _)) = wide.max_by_key(|(width, _)| **width) else { break };
+                *widest -= 1;
+                excess -= 1;
+            }
         }
         widths
     }
