@@ -73,6 +73,7 @@ pub use compound::{
     Tuple8,
 };
 pub use frame::Frame;
+pub use lcr_macros::Abi;
 pub use os::TimeWire;
 pub use raw::{RawSlice, RawStr};
 pub use values::{DurationWire, U128Wire};

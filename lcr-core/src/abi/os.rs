@@ -109,7 +109,7 @@ unsafe impl Abi for BorrowedFd<'_> {
 
 /// Panics at -1, which Rust's descriptors cannot hold, and at its like.
 fn check_fd(name: &str, fd: RawFd) {
-    assert!(fd >= 0, "an `{name}` came from another module as {fd}, which is no descriptor");
+    assert!(fd >= 0, "a descriptor (`{name}`) came from another module as {fd}, which is none");
 }
 
 /// A time, as Unix counts it.
