@@ -32,12 +32,12 @@ use once_cell::sync::{Lazy, OnceCell};
 
 use self::index::Index;
 pub(crate) use self::instance::Gate;
+use self::instance::{Dependencies, Held, RawHeld};
 use self::loaded::Loaded;
 pub use self::loaded::{KeptLibrary, sweep};
-use self::instance::{Dependencies, Held, RawHeld};
 use self::offer::Offer;
 use self::search::{Hit, Search};
-use self::slot::Slot;
+use self::slot::{Slot, Work};
 use crate::context::Context;
 use crate::contract::{Contract, MethodView, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
@@ -122,6 +122,8 @@ pub(crate) struct Inner {
     search: Search,
     policy: Policy,
     services: OnceCell<&'static Services>,
+    /// Held while a library is mapped: two references at once map it once.
+    loading: Mutex<()>,
     loaded: Mutex<Vec<Weak<Loaded>>>,
     registrations: Option<Vec<&'static Registration>>,
     compiled_in: OnceCell<CompiledIn>,
@@ -201,6 +203,7 @@ impl Builder {
                 number,
                 policy: policy.unwrap_or_default(),
                 services: OnceCell::new(),
+                loading: Mutex::default(),
                 loaded: Mutex::default(),
                 search: Search::new(places),
                 registrations,
@@ -320,6 +323,11 @@ impl Inner {
             unreadable: Vec::new(),
             nowhere: self.search.places().is_empty(),
         };
+        for place in self.search.places() {
+            if let Err(error) = std::fs::metadata(place) {
+                found.unreadable.push(format!("{}: {error}", place.display()));
+            }
+        }
         for seen in self.search.look() {
             let others = seen.interfaces().filter(|i| i.name == name);
             found.versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
@@ -390,15 +398,18 @@ impl Inner {
     ) -> Result<*const GateHead, ReferenceError> {
         let typed = wanted.map_or(Wanted::Typed, Wanted::Contract);
         let build = |slot: Option<Arc<Slot>>| {
+            plan::check(self, source)?;
             let offer = self.offer(source, typed)?;
-            let dependencies = self.dependencies(&offer, source)?;
+            let dependencies = self.dependencies(&offer)?;
             Gate::open(self, slot, offer, dependencies, cx)
         };
         let slot = match source {
             Source::CompiledIn(position) => {
                 let offer = self.offer(source, typed)?;
                 let slots = &self.compiled_in().slots;
-                offer.is_singleton().then(|| Arc::clone(slots[*position].get_or_init(|| Slot::new(offer.name()))))
+                offer
+                    .is_singleton()
+                    .then(|| Arc::clone(slots[*position].get_or_init(|| Slot::new(offer.name()))))
             }
             Source::External(hit) => {
                 typed.fits_note(hit)?;
@@ -406,7 +417,10 @@ impl Inner {
                 (!interface.per_reference).then(|| self.external_slot(&interface.name, interface.version))
             }
         };
-        let Some(slot) = slot else { return build(None) };
+        let Some(slot) = slot else {
+            let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+            return build(None);
+        };
         let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
         match wanted {
             Some(wanted) => Gate::accepted(gate, wanted),
@@ -422,15 +436,16 @@ impl Inner {
         source: &Source,
         context: *mut c_void,
     ) -> Result<Box<RawHeld>, ReferenceError> {
+        let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+        plan::check(self, source)?;
         let offer = self.offer(source, Wanted::Raw)?;
-        let dependencies = self.dependencies(&offer, source)?;
+        let dependencies = self.dependencies(&offer)?;
         // SAFETY: the caller's word.
-        unsafe { RawHeld::new(offer, context, dependencies) }
+        unsafe { RawHeld::new(self, offer, context, dependencies) }
     }
 
-    /// Constructs what `offer` requires, in order, once all of it is known to exist.
-    fn dependencies(self: &Arc<Self>, offer: &Offer, source: &Source) -> Result<Dependencies, ReferenceError> {
-        plan::check(self, source)?;
+    /// Constructs what `offer` requires, in order. That all of it exists was checked.
+    fn dependencies(self: &Arc<Self>, offer: &Offer) -> Result<Dependencies, ReferenceError> {
         let mut held = Dependencies::default();
         for name in offer.requires() {
             held.0.push(self.require(&name).map_err(|cause| ReferenceError::Dependency {
@@ -553,6 +568,13 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).name(),
             Source::External(hit) => hit.interface.name.clone(),
+        }
+    }
+
+    fn version(&self, factory: &Inner) -> i32 {
+        match self {
+            Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).version(),
+            Source::External(hit) => hit.interface.version,
         }
     }
 

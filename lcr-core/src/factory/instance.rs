@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Inner;
 use super::offer::Offer;
-use super::slot::{Slot, on_ended_thread};
+use super::slot::{Slot, Work, on_ended_thread};
 use crate::abi::RawStr;
 use crate::call::panic_text;
 use crate::construct::Constructed;
@@ -71,6 +71,8 @@ pub(crate) enum Held {
 
 /// A raw reference: the constructor has run.
 pub(crate) struct RawHeld {
+    /// The number of the factory.
+    factory: u64,
     context: *mut c_void,
     // Dropped in this order, after the destructor has run.
     _dependencies: Dependencies,
@@ -136,7 +138,9 @@ impl Gate {
             // SAFETY: as above.
             None => unsafe {
                 if release_last(head) {
-                    Self::close(gate);
+                    let gate = Box::from_raw(gate);
+                    let _work = gate.releasing();
+                    drop(gate);
                 }
             },
         }
@@ -177,6 +181,13 @@ impl Gate {
         Ok(())
     }
 
+    /// Marks the release of what has no slot.
+    fn releasing(&self) -> Option<Work> {
+        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let built = built.as_ref()?;
+        Some(Work::release(self.factory.number, &built.offer.name(), built.offer.version()))
+    }
+
     /// # Safety
     ///
     /// Nobody else may have a count.
@@ -215,11 +226,7 @@ impl Built {
                 let _ = panicked;
                 // SAFETY: the gate owns what is built, and outlives it.
                 let head = unsafe { InstanceHead::new(object, methods, method_count, gate) };
-                Ok(Box::new(Built {
-                    head,
-                    dependencies,
-                    offer,
-                }))
+                Ok(Box::new(Built { head, dependencies, offer }))
             }
             Ok(Carried(Constructed { error, panicked, .. })) => {
                 // SAFETY: the thunk made the message for us.
@@ -340,6 +347,7 @@ impl RawHeld {
     ///
     /// `context` must be what the component expects.
     pub(crate) unsafe fn new(
+        factory: &Inner,
         offer: Offer,
         context: *mut c_void,
         dependencies: Dependencies,
@@ -359,7 +367,7 @@ impl RawHeld {
                 }
             }
         }
-        Ok(Box::new(RawHeld { context, _dependencies: dependencies, offer }))
+        Ok(Box::new(RawHeld { factory: factory.number, context, _dependencies: dependencies, offer }))
     }
 
     pub(crate) fn table(&self) -> *const c_void {
@@ -374,6 +382,7 @@ fn returned(code: c_int) -> String {
 impl Drop for RawHeld {
     fn drop(&mut self) {
         if let Some(destructor) = self.offer.iface().destructor {
+            let _work = Work::release(self.factory, &self.offer.name(), self.offer.version());
             let context = Carried(self.context);
             let _ = self.offer.away(move || {
                 let context = context;
