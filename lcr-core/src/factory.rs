@@ -16,6 +16,7 @@ mod instance;
 mod loaded;
 mod offer;
 mod plan;
+mod report;
 mod search;
 mod slot;
 
