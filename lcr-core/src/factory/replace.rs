@@ -26,7 +26,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::history::{Entry, Outcome, Previous};
+use super::history::{Entry, Previous};
 use super::instance::{Built, Dependencies, GateRef};
 use super::lines::Line;
 use super::offer::Offer;
@@ -201,12 +201,11 @@ impl Replacement {
         match &outcome {
             Ok((report, previous)) => {
                 for (replaced, previous) in report.interfaces.iter().zip(previous) {
-                    inner
-                        .history
-                        .add(Entry::new(replaced, Outcome::Done, self.requester), Some(previous.clone()));
+                    let entry = Entry::done(replaced, report, self.requester);
+                    inner.record(entry, Some(previous.clone()));
                 }
             }
-            Err(failure) => inner.history.add(
+            Err(failure) => inner.record(
                 Entry::failed(failure, self.asks.first().and_then(|a| a.file.clone()), self.requester),
                 None,
             ),
@@ -244,7 +243,7 @@ impl Replacement {
         let mut previous = Vec::new();
         for p in &prepared {
             previous.push(Previous::of(&p.before));
-            p.remember(inner);
+            p.remember(inner, self.back);
         }
         drop(prepared);
         // The next transaction need not wait for these callers.
@@ -456,7 +455,7 @@ impl Prepared {
     }
 
     /// From now on references are answered by the new version.
-    fn remember(&self, inner: &Inner) {
+    fn remember(&self, inner: &Inner, back: bool) {
         let slots: Vec<std::sync::Arc<Slot>> =
             self.targets.iter().filter_map(|t| t.gate.slot().cloned()).collect();
         let slots = if slots.is_empty() {
@@ -466,7 +465,7 @@ impl Prepared {
         };
         for (at, slot) in slots.iter().enumerate() {
             let replaced = self.from.get(at).or(self.from.last()).copied().unwrap_or(self.offer.version());
-            drop(inner.lines.succeed(&self.name, replaced, self.offer.clone(), slot));
+            drop(inner.lines.succeed(&self.name, replaced, self.offer.clone(), slot, back));
         }
     }
 }
