@@ -19,9 +19,11 @@ mod loaded;
 mod offer;
 mod plan;
 mod replace;
+mod report;
 mod retire;
 mod search;
 mod slot;
+mod status;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -30,22 +32,24 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
 use self::history::History;
+pub use self::history::{Entry, Outcome, Timings};
 use self::index::Index;
 pub(crate) use self::instance::Gate;
-use self::loaded::Loaded;
-pub use self::history::{Entry, Outcome};
-pub use self::loaded::{KeptLibrary, sweep};
-pub use self::replace::{Failure, Replaced, Replacement, ReplaceError, Report, Step};
 use self::instance::{Dependencies, Gates, Held, RawHeld};
 use self::lines::{Line, Lines};
+use self::loaded::Loaded;
+pub use self::loaded::{KeptLibrary, sweep};
 use self::offer::Offer;
+pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
 use self::search::{Hit, Search};
-use self::slot::Slot;
+use self::slot::{Slot, Work};
+pub use self::status::{Event, State, Status};
 use crate::context::Context;
 use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
@@ -130,12 +134,15 @@ pub(crate) struct Inner {
     search: Search,
     policy: Policy,
     services: OnceCell<&'static Services>,
+    /// Held while a library is mapped: two references at once map it once.
+    loading: Mutex<()>,
     loaded: Mutex<Vec<Weak<Loaded>>>,
     registrations: Option<Vec<&'static Registration>>,
     compiled_in: OnceCell<CompiledIn>,
     gates: Gates,
     lines: Lines,
     history: History,
+    watchers: Mutex<Vec<Sender<Event>>>,
     raw_holders: Mutex<HashMap<String, usize>>,
     /// Places of libraries' singletons: by name, then version.
     external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
@@ -215,6 +222,7 @@ impl Builder {
                 number,
                 policy: policy.unwrap_or_default(),
                 services: OnceCell::new(),
+                loading: Mutex::default(),
                 loaded: Mutex::default(),
                 search: Search::new(places),
                 registrations,
@@ -222,6 +230,7 @@ impl Builder {
                 gates: Gates::default(),
                 lines: Lines::default(),
                 history: History::default(),
+                watchers: Mutex::default(),
                 raw_holders: Mutex::default(),
                 external: Mutex::default(),
             }),
@@ -368,6 +377,11 @@ impl Inner {
             unreadable: Vec::new(),
             nowhere: self.search.places().is_empty(),
         };
+        for place in self.search.places() {
+            if let Err(error) = std::fs::metadata(place) {
+                found.unreadable.push(format!("{}: {error}", place.display()));
+            }
+        }
         for seen in self.search.look() {
             let others = seen.interfaces().filter(|i| i.name == name);
             found.versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
@@ -441,15 +455,18 @@ impl Inner {
     ) -> Result<*const GateHead, ReferenceError> {
         let typed = wanted.map_or(Wanted::Typed, Wanted::Contract);
         let build = |slot: Option<Arc<Slot>>| {
+            plan::check(self, source)?;
             let offer = self.offer(source, typed)?;
-            let dependencies = self.dependencies(&offer, source)?;
+            let dependencies = self.dependencies(&offer)?;
             Gate::open(self, slot, offer, dependencies, cx)
         };
         let slot = match source {
             Source::CompiledIn(position) => {
                 let offer = self.offer(source, typed)?;
                 let slots = &self.compiled_in().slots;
-                offer.is_singleton().then(|| Arc::clone(slots[*position].get_or_init(|| Slot::new(offer.name()))))
+                offer
+                    .is_singleton()
+                    .then(|| Arc::clone(slots[*position].get_or_init(|| Slot::new(offer.name()))))
             }
             Source::External(hit) => {
                 typed.fits_note(hit)?;
@@ -461,7 +478,10 @@ impl Inner {
                 line.offer.is_singleton().then(|| Arc::clone(&line.slot))
             }
         };
-        let Some(slot) = slot else { return build(None) };
+        let Some(slot) = slot else {
+            let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+            return build(None);
+        };
         let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
         match wanted {
             Some(wanted) => Gate::accepted(gate, wanted),
@@ -477,8 +497,10 @@ impl Inner {
         source: &Source,
         context: *mut c_void,
     ) -> Result<Box<RawHeld>, ReferenceError> {
+        let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+        plan::check(self, source)?;
         let offer = self.offer(source, Wanted::Raw)?;
-        let dependencies = self.dependencies(&offer, source)?;
+        let dependencies = self.dependencies(&offer)?;
         // SAFETY: the caller's word.
         unsafe { RawHeld::new(self, offer, context, dependencies) }
     }
@@ -513,9 +535,8 @@ impl Inner {
         }
     }
 
-    /// Constructs what `offer` requires, in order, once all of it is known to exist.
-    fn dependencies(self: &Arc<Self>, offer: &Offer, source: &Source) -> Result<Dependencies, ReferenceError> {
-        plan::check(self, source)?;
+    /// Constructs what `offer` requires, in order. That all of it exists was checked.
+    fn dependencies(self: &Arc<Self>, offer: &Offer) -> Result<Dependencies, ReferenceError> {
         let mut held = Dependencies::default();
         for name in offer.requires() {
             held.0.push(self.require(&name).map_err(|cause| ReferenceError::Dependency {
@@ -609,12 +630,10 @@ impl Wanted<'_> {
             }
             (Wanted::Raw, None) | (Wanted::Typed, _) => return Ok(()),
             (Wanted::Contract(wanted), None) => Mismatch::Raw { expected: wanted.contract().to_owned() },
-            (Wanted::Contract(wanted), Some(offered)) => {
-                match compatible(wanted.view(), offered.view()) {
-                    Ok(()) => return Ok(()),
-                    Err(mismatch) => mismatch,
-                }
-            }
+            (Wanted::Contract(wanted), Some(offered)) => match compatible(wanted.view(), offered.view()) {
+                Ok(()) => return Ok(()),
+                Err(mismatch) => mismatch,
+            },
         };
         Err(ReferenceError::Contract {
             name: interface.name.clone(),
@@ -661,7 +680,6 @@ impl Source {
 
 /// A reference to a raw C table. The component's destructor runs when it is
 /// dropped, with the context that its constructor got.
-#[derive(Debug)]
 pub struct Raw<T> {
     table: NonNull<T>,
     held: *mut (),
@@ -675,6 +693,13 @@ impl<T> Raw<T> {
     #[must_use]
     pub fn as_ptr(&self) -> *const T {
         self.table.as_ptr()
+    }
+}
+
+// Written out: a table of C functions is rarely `Debug`, and `unwrap_err` asks for it.
+impl<T> fmt::Debug for Raw<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raw").field("table", &self.table).finish_non_exhaustive()
     }
 }
 

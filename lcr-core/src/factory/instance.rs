@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Inner;
 use super::offer::Offer;
-use super::slot::{Slot, on_ended_thread};
+use super::slot::{Slot, Work, on_ended_thread};
 use crate::abi::RawStr;
 use crate::call::panic_text;
 use crate::construct::Constructed;
@@ -147,6 +147,7 @@ impl Gate {
             // SAFETY: as above.
             None => unsafe {
                 if release_last(head) {
+                    let _work = Gate::releasing(&*gate);
                     Self::close(gate);
                 }
             },
@@ -190,6 +191,13 @@ impl Gate {
         }
         gate.accepted.store(wanted.hash(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Marks the release of what has no slot.
+    fn releasing(&self) -> Option<Work> {
+        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let built = built.as_ref()?;
+        Some(Work::release(self.factory.number, &built.offer.name(), built.offer.version()))
     }
 
     /// # Safety
@@ -454,11 +462,7 @@ impl Built {
                 let _ = panicked;
                 // SAFETY: the gate owns what is built, and outlives it.
                 let head = unsafe { InstanceHead::new(object, methods, method_count, gate) };
-                Ok(Box::new(Built {
-                    head,
-                    dependencies,
-                    offer,
-                }))
+                Ok(Box::new(Built { head, dependencies, offer }))
             }
             Ok(Carried(Constructed { error, panicked, .. })) => {
                 // SAFETY: the thunk made the message for us.
@@ -608,6 +612,7 @@ impl Drop for RawHeld {
     fn drop(&mut self) {
         self.factory.count_raw(&self.offer.name(), false);
         if let Some(destructor) = self.offer.iface().destructor {
+            let _work = Work::release(self.factory.number, &self.offer.name(), self.offer.version());
             let context = Carried(self.context);
             let _ = self.offer.away(move || {
                 let context = context;
