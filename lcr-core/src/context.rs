@@ -6,9 +6,10 @@ use std::fmt;
 use std::ptr;
 
 use crate::abi::{RawSlice, RawStr};
-use crate::contract::{Contract, Mismatch, Signature};
+use crate::contract::{Contract, Mismatch};
 use crate::gate::GateHead;
 use crate::handle::Handle;
+use crate::services::{self, Message};
 
 /// A parameter's value.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +98,6 @@ pub struct Context {
 struct Dependency {
     name: String,
     gate: *const GateHead,
-    signature: *const Signature,
     table: *const c_void,
 }
 
@@ -135,14 +135,14 @@ pub enum ContextError {
         name: String,
     },
     /// What is required has another contract.
-    #[error("`{name}`, which interface `{interface}` requires, does not fit: {mismatch}")]
+    #[error("what interface `{interface}` requires does not fit: {message}")]
     Contract {
         /// The interface under construction.
         interface: String,
         /// What it asked for.
         name: String,
         /// The difference.
-        mismatch: Mismatch,
+        message: String,
     },
     /// What is required is no raw table.
     #[error("`{name}`, which interface `{interface}` requires, is a typed interface: use `require`")]
@@ -181,6 +181,11 @@ impl Context {
             version: 0,
             dependencies: Vec::new(),
         }
+    }
+
+    /// The same parameters and pointer, for a successor.
+    pub(crate) fn again(&self) -> Self {
+        Context { parameters: self.parameters.clone(), pointer: self.pointer, ..Context::new() }
     }
 
     /// With this parameter; one of the same name is replaced.
@@ -300,18 +305,20 @@ impl Context {
     /// the contract `C`.
     pub fn require<C: Contract + ?Sized>(&self, name: &str) -> Result<Handle<C>, ContextError> {
         let required = self.dependency(name)?;
-        // SAFETY: the factory put the provider's signature there, or null for a
-        // raw table; it lives as long as the gate.
-        let offered = unsafe { required.signature.as_ref() };
-        let fits = match offered {
-            Some(offered) => C::SIGNATURE.accepts(offered),
-            None => Err(Mismatch::Raw { expected: C::NAME.to_owned() }),
-        };
-        fits.map_err(|mismatch| ContextError::Contract {
+        let unfit = |message: String| ContextError::Contract {
             interface: self.interface.clone(),
             name: name.to_owned(),
-            mismatch,
-        })?;
+            message,
+        };
+        if required.gate.is_null() {
+            return Err(unfit(Mismatch::Raw { expected: C::NAME.to_owned() }.to_string()));
+        }
+        // SAFETY: the factory keeps the gate alive until the constructor has returned.
+        let message = unsafe { (services::current().gate_accepts)(required.gate, C::SIGNATURE) };
+        if !message.is_null() {
+            // SAFETY: the host made the message for us.
+            return Err(unfit(unsafe { Message::take(message) }));
+        }
         // SAFETY: the gate is alive (the factory holds it until the constructor
         // has returned) and its signature was compared above.
         Ok(unsafe { Handle::retain(required.gate) })
@@ -390,8 +397,6 @@ pub struct DependencyWire {
     pub name: RawStr,
     /// Its gate; null for a raw table.
     pub gate: *const GateHead,
-    /// The provider's contract; null for a raw table.
-    pub signature: *const Signature,
     /// The raw table; null for a typed interface.
     pub table: *const c_void,
 }
@@ -466,7 +471,6 @@ impl Context {
                     .map(|d| Dependency {
                         name: d.name.as_str().to_owned(),
                         gate: d.gate,
-                        signature: d.signature,
                         table: d.table,
                     })
                     .collect(),

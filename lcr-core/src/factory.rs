@@ -11,11 +11,15 @@
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
 
+mod history;
 mod index;
 mod instance;
+mod lines;
 mod loaded;
 mod offer;
 mod plan;
+mod replace;
+mod retire;
 mod search;
 mod slot;
 
@@ -30,16 +34,20 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
+use self::history::History;
 use self::index::Index;
 pub(crate) use self::instance::Gate;
-use self::instance::{Dependencies, Held, RawHeld};
 use self::loaded::Loaded;
+pub use self::history::{Entry, Outcome};
 pub use self::loaded::{KeptLibrary, sweep};
+pub use self::replace::{Failure, Replaced, Replacement, ReplaceError, Report, Step};
+use self::instance::{Dependencies, Gates, Held, RawHeld};
+use self::lines::{Line, Lines};
 use self::offer::Offer;
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
 use crate::context::Context;
-use crate::contract::{Contract, MethodView, Mismatch, Signature, compatible};
+use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
 use crate::gate::GateHead;
 use crate::handle::Handle;
@@ -127,6 +135,10 @@ pub(crate) struct Inner {
     loaded: Mutex<Vec<Weak<Loaded>>>,
     registrations: Option<Vec<&'static Registration>>,
     compiled_in: OnceCell<CompiledIn>,
+    gates: Gates,
+    lines: Lines,
+    history: History,
+    raw_holders: Mutex<HashMap<String, usize>>,
     /// Places of libraries' singletons: by name, then version.
     external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
 }
@@ -144,6 +156,8 @@ struct CompiledIn {
 pub(crate) enum Source {
     CompiledIn(usize),
     External(Hit),
+    /// What has replaced it.
+    Line(Box<Line>),
 }
 
 /// Makes a [`Factory`].
@@ -208,6 +222,10 @@ impl Builder {
                 search: Search::new(places),
                 registrations,
                 compiled_in: OnceCell::new(),
+                gates: Gates::default(),
+                lines: Lines::default(),
+                history: History::default(),
+                raw_holders: Mutex::default(),
                 external: Mutex::default(),
             }),
         }
@@ -299,6 +317,36 @@ impl Inner {
 
     /// What answers a reference: compiled in, else the best of all places.
     pub(crate) fn source(&self, name: &str, version: Version) -> Result<Source, ReferenceError> {
+        let found = if self.lines.know(name) { self.succeeded(name, version)? } else { None };
+        match found {
+            Some(line) => Ok(Source::Line(Box::new(line))),
+            None => self.original(name, version),
+        }
+    }
+
+    /// The line that answers a reference, if one does better than what was there
+    /// before anything was replaced.
+    fn succeeded(&self, name: &str, version: Version) -> Result<Option<Line>, ReferenceError> {
+        let Some(line) = self.lines.choose(name, version) else {
+            let original = self.original(name, version)?.version(self);
+            return Ok(self.lines.of(name, original));
+        };
+        if version.exact && line.answers.contains(&version.low) {
+            return Ok(Some(line));
+        }
+        Ok(match self.original(name, version) {
+            Ok(original) => match self.lines.of(name, original.version(self)) {
+                Some(successor) => Some(successor),
+                None if version.exact && original.version(self) == version.low => None,
+                None => (line.offer.version() >= original.version(self)).then_some(line),
+            },
+            Err(_) => Some(line),
+        })
+    }
+
+    /// What answers a reference where nothing was replaced: compiled in, else the
+    /// best of all places.
+    fn original(&self, name: &str, version: Version) -> Result<Source, ReferenceError> {
         let index = &self.compiled_in().index;
         if let Some(position) = index.find(name, version)? {
             return Ok(Source::CompiledIn(position));
@@ -348,18 +396,20 @@ impl Inner {
     ) -> Result<*const GateHead, ReferenceError> {
         let compiled_in = this.compiled_in();
         let source = match compiled_in.index.find(name, version)? {
-            Some(position) => {
+            // What is live in its own place needs no search.
+            Some(position) if !this.lines.know(name) => {
                 if let Some(gate) = compiled_in.slots[position].get().and_then(|slot| slot.live()) {
                     return Gate::accepted(gate, wanted);
                 }
                 Source::CompiledIn(position)
             }
-            None => {
+            None if !this.lines.know(name) => {
                 if let Some(gate) = this.live_external(name, version) {
                     return Gate::accepted(gate, wanted);
                 }
                 this.source(name, version)?
             }
+            _ => this.source(name, version)?,
         };
         this.open(&source, Some(wanted), cx)
     }
@@ -383,6 +433,7 @@ impl Inner {
         let offer = match source {
             Source::CompiledIn(position) => self.compiled_in().index.offer(*position),
             Source::External(hit) => self.load(hit, wanted)?,
+            Source::Line(line) => line.offer.clone(),
         };
         wanted.fits(&offer)?;
         Ok(offer)
@@ -416,6 +467,10 @@ impl Inner {
                 let interface = &hit.interface;
                 (!interface.per_reference).then(|| self.external_slot(&interface.name, interface.version))
             }
+            Source::Line(line) => {
+                typed.fits(&line.offer)?;
+                line.offer.is_singleton().then(|| Arc::clone(&line.slot))
+            }
         };
         let Some(slot) = slot else {
             let _work = Work::once(self.number, &source.name(self), source.version(self))?;
@@ -442,6 +497,36 @@ impl Inner {
         let dependencies = self.dependencies(&offer)?;
         // SAFETY: the caller's word.
         unsafe { RawHeld::new(self, offer, context, dependencies) }
+    }
+
+    /// How many raw references of this name are held.
+    fn raw_holders(&self, name: &str) -> usize {
+        let holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.get(name).copied().unwrap_or(0)
+    }
+
+    /// One raw reference more, or one less.
+    fn count_raw(&self, name: &str, more: bool) {
+        let mut holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if more {
+            *holders.entry(name.to_owned()).or_default() += 1;
+        } else if let Some(count) = holders.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                holders.remove(name);
+            }
+        }
+    }
+
+    /// The place of a singleton that is not live.
+    fn slot_of(&self, name: &str, version: i32) -> Arc<Slot> {
+        let compiled_in = self.compiled_in();
+        match compiled_in.index.find(name, Version::exact(version)) {
+            Ok(Some(position)) => {
+                Arc::clone(compiled_in.slots[position].get_or_init(|| Slot::new(name.to_owned())))
+            }
+            _ => self.external_slot(name, version),
+        }
     }
 
     /// Constructs what `offer` requires, in order. That all of it exists was checked.
@@ -540,8 +625,7 @@ impl Wanted<'_> {
             (Wanted::Raw, None) | (Wanted::Typed, _) => return Ok(()),
             (Wanted::Contract(wanted), None) => Mismatch::Raw { expected: wanted.contract().to_owned() },
             (Wanted::Contract(wanted), Some(offered)) => {
-                let wanted = (wanted.contract(), wanted.methods().iter().map(MethodView::from));
-                match compatible(wanted, (&*offered.name, offered.methods.iter().map(MethodView::from))) {
+                match compatible(wanted.view(), offered.view()) {
                     Ok(()) => return Ok(()),
                     Err(mismatch) => mismatch,
                 }
@@ -561,6 +645,7 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).requires(),
             Source::External(hit) => hit.interface.requires.clone(),
+            Source::Line(line) => line.offer.requires(),
         }
     }
 
@@ -568,13 +653,7 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).name(),
             Source::External(hit) => hit.interface.name.clone(),
-        }
-    }
-
-    fn version(&self, factory: &Inner) -> i32 {
-        match self {
-            Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).version(),
-            Source::External(hit) => hit.interface.version,
+            Source::Line(line) => line.name.clone(),
         }
     }
 
@@ -582,6 +661,15 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).prologue().is_some(),
             Source::External(hit) => hit.interface.contract.is_some(),
+            Source::Line(line) => line.offer.prologue().is_some(),
+        }
+    }
+
+    pub(crate) fn version(&self, factory: &Inner) -> i32 {
+        match self {
+            Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).version(),
+            Source::External(hit) => hit.interface.version,
+            Source::Line(line) => line.offer.version(),
         }
     }
 }

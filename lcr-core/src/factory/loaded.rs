@@ -11,6 +11,9 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use once_cell::sync::OnceCell;
+
+use super::history::sha256;
 use super::offer::Offer;
 use super::search::{Hit, Seen};
 use super::{Inner, Wanted};
@@ -24,6 +27,7 @@ pub(crate) struct Loaded {
     path: PathBuf,
     stamp: Stamp,
     library: ManuallyDrop<Library>,
+    sha256: OnceCell<String>,
 }
 
 /// How often a library that changes under the search is looked for.
@@ -32,6 +36,11 @@ const TRIES: u32 = 5;
 impl Loaded {
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The SHA-256 of what is mapped, in hexadecimal.
+    pub(crate) fn sha256(&self) -> Option<String> {
+        self.sha256.get_or_try_init(|| sha256(&mut self.library.object().content())).ok().cloned()
     }
 
     /// The library's interface of this name and version.
@@ -135,7 +144,7 @@ impl Inner {
             unsafe { object.close() };
             error
         })?;
-        let loaded = Arc::new(Loaded { path, stamp, library: ManuallyDrop::new(library) });
+        let loaded = Arc::new(Loaded { path, stamp, library: ManuallyDrop::new(library), sha256: OnceCell::new() });
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&loaded));
         Ok(loaded)
     }

@@ -39,6 +39,11 @@ impl Seen {
         Some(Seen { stamp: Stamp::from(&status), metadata, path })
     }
 
+    /// What was read from a descriptor that nobody can change any more.
+    pub(crate) fn verified(path: PathBuf, stamp: Stamp, metadata: Metadata) -> Self {
+        Seen { path, stamp, metadata: Ok(metadata) }
+    }
+
     fn is_unchanged(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|status| Stamp::from(&status) == self.stamp)
     }
