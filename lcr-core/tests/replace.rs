@@ -23,7 +23,7 @@ static IN: AtomicBool = AtomicBool::new(false);
 
 /// Versions without state.
 #[lcr_core::component]
-mod plain {
+pub mod plain {
     use super::*;
 
     #[derive(Interface)]
@@ -77,7 +77,7 @@ mod plain {
 
 /// Versions with state.
 #[lcr_core::component]
-mod stateful {
+pub mod stateful {
     use super::*;
 
     #[derive(Interface)]
@@ -90,7 +90,7 @@ mod stateful {
 
     #[derive(Interface)]
     #[interface(name = "stateful", version = 2, replaces(0, 1), contract = dyn Counter, state)]
-    pub struct Refuses(AtomicU64);
+    pub struct Refuses;
 
     impl Construct for Zero {
         fn construct(_: &Context) -> Result<Self, BoxError> {
@@ -104,7 +104,7 @@ mod stateful {
     }
     impl Construct for Refuses {
         fn construct(_: &Context) -> Result<Self, BoxError> {
-            Ok(Refuses(AtomicU64::new(0)))
+            Ok(Refuses)
         }
     }
 
@@ -132,7 +132,7 @@ mod stateful {
         }
         fn restore(_: &Context, state: &State) -> Result<Self, BoxError> {
             state.read("count", 2..=3)?;
-            Ok(Refuses(AtomicU64::new(0)))
+            Ok(Refuses)
         }
     }
 

@@ -24,7 +24,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::history::{Entry, Previous};
 use super::instance::{Built, Dependencies, GateRef};
@@ -341,7 +341,7 @@ impl Choice {
         gate.callers_accept(self.interface.contract.as_ref()).map_err(|mismatch| ReplaceError::Contract {
             interface: self.name.clone(),
             to: self.interface.version,
-            mismatch,
+            mismatch: Box::new(mismatch),
         })
     }
 
@@ -487,7 +487,7 @@ fn switch_open(
     for (gate, built, name, to) in ready {
         let acceptance = gate.close_acceptance();
         gate.callers_accept(built.offer().contract().as_ref()).map_err(|mismatch| {
-            let error = ReplaceError::Contract { interface: name.clone(), to, mismatch };
+            let error = ReplaceError::Contract { interface: name.clone(), to, mismatch: Box::new(mismatch) };
             Failure::new(&name, Step::Switch, error)
         })?;
         // SAFETY: the instance was built for this gate, and is owned by it from here on
@@ -600,7 +600,11 @@ fn switch_held(
         let acceptance = gate.close_acceptance();
         gate.callers_accept(built.offer().contract().as_ref()).map_err(|mismatch| {
             let (interface, to) = (p.name.clone(), p.offer.version());
-            Failure::new(&p.name, Step::Switch, ReplaceError::Contract { interface, to, mismatch })
+            Failure::new(
+                &p.name,
+                Step::Switch,
+                ReplaceError::Contract { interface, to, mismatch: Box::new(mismatch) },
+            )
         })?;
         acceptances.push(acceptance);
     }
@@ -817,13 +821,11 @@ pub struct Failure {
     /// Why.
     #[source]
     pub error: ReplaceError,
-    /// When.
-    pub time: SystemTime,
 }
 
 impl Failure {
     fn new(interface: &str, step: Step, error: ReplaceError) -> Self {
-        Failure { interface: interface.to_owned(), step, error, time: SystemTime::now() }
+        Failure { interface: interface.to_owned(), step, error }
     }
 
     fn of_component(interface: &str, step: Step, what: &'static str, refusal: Refusal) -> Self {
@@ -894,7 +896,7 @@ pub enum ReplaceError {
         /// The new version.
         to: i32,
         /// The difference.
-        mismatch: Mismatch,
+        mismatch: Box<Mismatch>,
     },
     /// The old version hands state over, and the new one does not take it.
     #[error(
@@ -911,7 +913,7 @@ pub enum ReplaceError {
     },
     /// It cannot be found, loaded, or constructed.
     #[error(transparent)]
-    Reference(#[from] ReferenceError),
+    Reference(#[from] Box<ReferenceError>),
     /// The component refused to pause or save.
     #[error("the old version's `{what}` {}: {message}", if *.panicked { "panicked" } else { "failed" })]
     Component {
@@ -960,6 +962,12 @@ pub enum ReplaceError {
         /// Why.
         reason: String,
     },
+}
+
+impl From<ReferenceError> for ReplaceError {
+    fn from(error: ReferenceError) -> Self {
+        ReplaceError::Reference(Box::new(error))
+    }
 }
 
 impl From<HoldRefused> for ReplaceError {
