@@ -10,7 +10,6 @@ pub use inventory;
 #[cfg(feature = "linkme")]
 pub use linkme;
 
-use crate::abi::Abi;
 use crate::construct::InComponent;
 use crate::contract::Contract;
 use crate::descriptor::RawTable;
@@ -23,8 +22,8 @@ pub const RUSTC: &str = env!("LCR_RUSTC");
 /// What a module with a raw table sees without naming it.
 pub mod raw_prelude {
     pub use std::ffi::{
-        CStr, c_char, c_double, c_float, c_int, c_long, c_longlong, c_short, c_uchar, c_uint, c_ulong, c_ulonglong,
-        c_ushort, c_void,
+        CStr, c_char, c_double, c_float, c_int, c_long, c_longlong, c_short, c_uchar, c_uint, c_ulong,
+        c_ulonglong, c_ushort, c_void,
     };
 }
 
@@ -109,19 +108,6 @@ pub const fn assert_in_component<T: InComponent>() {}
 
 /// Fails to compile where `C` is no contract.
 pub const fn assert_contract<C: Contract + ?Sized>() {}
-
-/// Fails to compile if `T`, which shows no lifetime, borrows all the same.
-///
-/// # Panics
-///
-/// In the compiler, if it does.
-pub const fn assert_no_hidden_borrow<T: Abi>() {
-    assert!(
-        !T::BORROWS,
-        "this type borrows without showing it: write its lifetime as `'_`; an alias of a type with `'static` \
-         cannot be received"
-    );
-}
 
 /// Fails to compile if a component offers one version of an interface twice.
 ///

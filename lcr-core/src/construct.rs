@@ -186,7 +186,7 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
 /// it, and the derive asks for it, so that a forgotten attribute is an error.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` derives Interface outside a component, so nothing would register it",
-    note = "put it into a module under `#[lcr_core::component]`, or end the file with `lcr_core::component! {{ … }}`"
+    note = "put it directly into a module under `#[lcr_core::component]`, or end its file with `lcr_core::file_component! {{ … }}`"
 )]
 pub trait InComponent {}
 

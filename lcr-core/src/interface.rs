@@ -1,11 +1,13 @@
 //! What `#[derive(Interface)]` says of a type.
 
-use crate::construct::Construct;
-use crate::contract::{Contract, Provide};
 use crate::descriptor::Iface;
 use crate::text::Piece;
 
 /// A type that offers an interface. Only the derive implements it.
+///
+/// It asks for nothing itself: a bound here would be reported at every mention of
+/// a type that does not meet it. `TypedTable::new`, which the derive calls once,
+/// asks for [`Construct`](crate::Construct), `Send + Sync`, and the contract.
 ///
 /// # Safety
 ///
@@ -14,9 +16,9 @@ use crate::text::Piece;
     message = "`{Self}` offers no interface",
     note = "derive it: `#[derive(lcr_core::Interface)] #[interface(name = \"…\", version = 0, contract = dyn …)]`"
 )]
-pub unsafe trait Interface: Construct + Send + Sync + 'static {
+pub unsafe trait Interface: Sized {
     /// The contract that it is called through.
-    type Contract: Contract + Provide<Self> + ?Sized;
+    type Contract: ?Sized;
     /// The interface's name.
     const NAME: &'static str;
     /// Its version.

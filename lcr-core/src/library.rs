@@ -27,7 +27,7 @@
 //! let candidate = Candidate::open("/usr/lib/app/libenglish.so", &Policy::default())?;
 //! let library = candidate.load()?;
 //! for registration in library.registrations() {
-//!     println!("{:?}", registration.comp);
+//!     println!("{}", registration.name());
 //! }
 //! // SAFETY: nothing of the library has been used.
 //! match unsafe { library.try_unload(Locals::Wait) } {

@@ -149,7 +149,7 @@ fn offsets() {
     assert_eq!(buffer, [0, 8, 16, 24]);
     let allocator =
         [offset_of!(Allocator, alloc), offset_of!(Allocator, dealloc), offset_of!(Allocator, realloc)];
-    assert_eq!((allocator, size_of::<Allocator>()), ([0, 8, 16], 24));
+    assert_eq!((allocator, size_of::<Allocator>()), ([0, 8, 16], 32));
     assert_eq!([offset_of!(U128Wire, low), offset_of!(U128Wire, high)], [0, 8]);
     assert_eq!([offset_of!(DurationWire, secs), offset_of!(DurationWire, nanos)], [0, 8]);
     assert_eq!([offset_of!(TimeWire, secs), offset_of!(TimeWire, nanos)], [0, 8]);

@@ -114,10 +114,29 @@ unsafe extern "C" fn realloc<const MODULE: usize>(
     block
 }
 
-static CALLERS: Allocator =
-    Allocator { alloc: alloc::<CALLER>, dealloc: dealloc::<CALLER>, realloc: realloc::<CALLER> };
-static COMPONENTS: Allocator =
-    Allocator { alloc: alloc::<COMPONENT>, dealloc: dealloc::<COMPONENT>, realloc: realloc::<COMPONENT> };
+unsafe extern "C" fn alloc_zeroed<const MODULE: usize>(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: the caller's word; a block that is not null has `size` bytes.
+    unsafe {
+        let block = alloc::<MODULE>(size, align);
+        if !block.is_null() {
+            block.write_bytes(0, size);
+        }
+        block
+    }
+}
+
+/// The table of one module's allocator.
+const fn table<const MODULE: usize>() -> Allocator {
+    Allocator {
+        alloc: alloc::<MODULE>,
+        dealloc: dealloc::<MODULE>,
+        realloc: realloc::<MODULE>,
+        alloc_zeroed: alloc_zeroed::<MODULE>,
+    }
+}
+
+static CALLERS: Allocator = table::<CALLER>();
+static COMPONENTS: Allocator = table::<COMPONENT>();
 
 /// Two modules at play; one test at a time, because `own` is the process's.
 struct Play {

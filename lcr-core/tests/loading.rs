@@ -74,9 +74,8 @@ fn a_library_is_mapped_used_and_unmapped() {
     let worker = Worker::of(&library);
     assert_eq!((worker.version)(), 1);
     assert_eq!((worker.busy)(&DROPS), 42);
-    // SAFETY: the library's statics, and it is mapped.
-    let names = library.registrations().map(|found| unsafe { (found.name.as_str(), found.package.as_str()) });
-    assert_eq!(names.collect::<Vec<_>>(), [("worker", "one")]);
+    let names: Vec<_> = library.registrations().map(|found| (found.name(), found.package())).collect();
+    assert_eq!(names, [("worker", "one")]);
     assert!(mapped(&library));
     let mapping = library.mapping().clone();
     assert!(mapping.range.contains(&(worker.version as usize)));
@@ -346,7 +345,7 @@ fn memory_changes_hands_without_a_copy() {
     let worker = Worker::of(&library);
     assert!(!library.has_own_allocator());
     assert_eq!((worker.owner)(), allocator::own());
-    assert_eq!((worker.owner)(), services::offered().allocator);
+    assert_eq!((worker.owner)(), services::current().allocator);
     // SAFETY: `worker_block` leaks a boxed slice of that length, of the same allocator.
     let block = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut((worker.block)(5000), 5000)) };
     assert_eq!(block.iter().map(|&byte| u32::from(byte)).sum::<u32>(), 35_000);

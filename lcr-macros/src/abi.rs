@@ -70,7 +70,7 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
         #[doc(hidden)]
         #[allow(
             missing_docs, missing_debug_implementations, unreachable_pub, dead_code, unused_variables,
-            non_snake_case, unsafe_code, clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks
+            non_snake_case, clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks
         )]
         const _: () = {
             #wires

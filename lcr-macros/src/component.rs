@@ -7,7 +7,7 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Attribute, Ident, Item, ItemMod, ItemStruct, LitStr, Path, Token, parse_quote};
 
-use crate::contract::{note, package_pieces};
+use crate::note::{note, package_pieces};
 use crate::options::{Kind, Options, check_name};
 use crate::raw;
 use crate::refusal::{Refusals, beside};
@@ -21,6 +21,8 @@ struct Offered {
     note: TokenStream,
     /// Its type, if it is a typed one.
     ty: Option<TokenStream>,
+    /// What the compiler is asked about it, in the component's scope.
+    checks: TokenStream,
     /// Its name and version as an expression of type `(&str, i32)`.
     identity: TokenStream,
 }
@@ -33,6 +35,7 @@ impl Offered {
             iface: quote! { #interface::IFACE },
             note: quote! { #interface::NOTE },
             identity: quote! { (#interface::NAME, #interface::VERSION) },
+            checks: TokenStream::new(),
             ty: Some(ty),
         }
     }
@@ -46,6 +49,7 @@ impl Offered {
             iface: quote! { #module::#constant },
             note: quote! { &[::lcr_core::text::Piece::Str(#note)] },
             identity: quote! { (#name, #version) },
+            checks: options.checks(),
             ty: None,
         }
     }
@@ -125,14 +129,18 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     };
 
     let mut offered = Vec::new();
+    let mut underived = false;
     let mut seen: Vec<(String, i32, bool)> = Vec::new();
     for item in items.iter_mut() {
         match item {
             Item::Struct(item) if derives_interface(item) => {
                 let cfg = cfg(&item.attrs);
                 // What is wrong with the options is the derive's to say.
-                if let Ok(options) = Options::read(Kind::Typed, &item.attrs, &item.ident) {
-                    twice(&mut seen, &options, !cfg.is_empty(), &mut refusals);
+                match Options::read(Kind::Typed, &item.attrs, &item.ident) {
+                    Ok(options) if item.generics.params.is_empty() => {
+                        twice(&mut seen, &options, !cfg.is_empty(), &mut refusals);
+                    }
+                    _ => underived = true,
                 }
                 let ident = &item.ident;
                 offered.push(Offered::typed(cfg, quote! { #ident }));
@@ -167,6 +175,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
         },
     );
     match refusals.settle() {
+        Ok(()) if underived => quote! { #module },
         Ok(()) => {
             let described = described(&quote! { #name }, &offered);
             items.push(Item::Verbatim(described));
@@ -221,6 +230,7 @@ fn described(name: &TokenStream, offered: &[Offered]) -> TokenStream {
     let ifaces = offered.iter().map(|Offered { cfg, iface, .. }| quote! { #(#cfg)* #iface, });
     let notes = offered.iter().map(|Offered { cfg, note, .. }| quote! { #(#cfg)* #note, });
     let identities = offered.iter().map(|Offered { cfg, identity, .. }| quote! { #(#cfg)* #identity, });
+    let checks = offered.iter().map(|Offered { checks, .. }| checks);
     let package = package_pieces();
     let note = note(&quote! {
         ::lcr_core::text::Piece::Str(r#"{"lcr":1,"kind":"component","component":""#),
@@ -235,6 +245,7 @@ fn described(name: &TokenStream, offered: &[Offered]) -> TokenStream {
         const _: () = {
             #(#types)*
 
+            #(#checks)*
             const COMPONENT_NAME: &'static str = #name;
             const _: () = ::lcr_core::__private::assert_all_differ(&[#(#identities)*]);
             const INTERFACES: &'static [::lcr_core::descriptor::Iface] = &[#(#ifaces)*];

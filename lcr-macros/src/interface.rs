@@ -2,7 +2,6 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
 use syn::{Data, DeriveInput};
 
 use crate::options::{Kind, Options};
@@ -57,13 +56,12 @@ fn implemented(input: &DeriveInput) -> syn::Result<TokenStream> {
     } else {
         quote! { ::core::ptr::null() }
     };
-    let in_component = quote_spanned! { ident.span() => ::lcr_core::__private::assert_in_component::<#ident>() };
-    let is_contract = quote_spanned! { contract.span() => ::lcr_core::__private::assert_contract::<#contract>() };
+    let in_component =
+        quote_spanned! { ident.span() => ::lcr_core::__private::assert_in_component::<#ident>() };
     let head = format!(r#"{}{{"name":""#, options.json());
     Ok(quote! {
         const _: () = {
             const _: () = #in_component;
-            const _: () = #is_contract;
             #checks
 
             // SAFETY: the table is made for this very type.

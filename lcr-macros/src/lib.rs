@@ -6,14 +6,16 @@
 //! | [`Interface`](derive@Interface) | a struct | the descriptor of a typed interface |
 //! | [`component`] | an inline module | the component's descriptor, its registration, a note |
 //! | [`file_component!`] | the end of a file | the same for the file |
+//! | [`Abi`](derive@Abi) | a struct or an enum | how its values cross |
 //!
-//! All of them name what they need from `::lcr_core`, and put what they write
-//! into anonymous constants, so that no name of theirs meets one of yours.
+//! All of them name what they need from `::lcr_core`. What they write stands in
+//! anonymous constants, so that no name of theirs meets one of yours.
 
 mod abi;
 mod component;
 mod contract;
 mod interface;
+mod note;
 mod options;
 mod raw;
 mod refusal;
@@ -44,8 +46,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// - A trait without parameters and with the supertraits `Send + Sync`. It is
 ///   implemented for `Handle<dyn Trait>` and `Instance<dyn Trait>` here, and by
 ///   components for types of their own.
-/// - Its items are methods that take `&self` and values that can cross
-///   ([`Abi`](https://docs.rs/lcr-core/latest/lcr_core/abi/trait.Abi.html)).
+/// - Its items are methods that take `&self` and values that can cross: numbers,
+///   text, collections, and your own types under [`Abi`](derive@Abi).
 ///   Arguments may borrow, and must show it: `&str`, `BorrowedFd<'_>`. What is
 ///   returned is owned.
 /// - Not in it: type parameters, `&mut self`, `impl Trait`, `dyn` other than in

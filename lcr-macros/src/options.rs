@@ -147,7 +147,11 @@ fn in_parentheses<T: Parse>(key: &Ident, input: ParseStream<'_>) -> syn::Result<
     Ok(Punctuated::<T, Token![,]>::parse_terminated(&content)?.into_iter().collect())
 }
 
-fn assigned<T>(key: &Ident, input: ParseStream<'_>, value: fn(ParseStream<'_>) -> syn::Result<T>) -> syn::Result<T> {
+fn assigned<T>(
+    key: &Ident,
+    input: ParseStream<'_>,
+    value: fn(ParseStream<'_>) -> syn::Result<T>,
+) -> syn::Result<T> {
     if !input.peek(Token![=]) {
         let example = match key.to_string().as_str() {
             "name" => "name = \"greeter\"",
@@ -234,18 +238,7 @@ impl Options {
             ));
         }
         let said = attribute.parse_args_with(|input: ParseStream<'_>| Said::parse(kind, input))?;
-        said.checked(kind, attribute.span_of_word(), item)
-    }
-}
-
-trait WordSpan {
-    /// Where the word `interface` stands.
-    fn span_of_word(&self) -> Span;
-}
-
-impl WordSpan for Attribute {
-    fn span_of_word(&self) -> Span {
-        self.path().span()
+        said.checked(kind, attribute.path().span(), item)
     }
 }
 
@@ -253,7 +246,8 @@ impl Said {
     fn checked(self, kind: Kind, word: Span, item: &Ident) -> syn::Result<Options> {
         let mut refusals = Refusals::default();
         let mut missing = |key: &str, example: &str| {
-            refusals.add(syn::Error::new(word, format!("`{item}`: `{key}` is missing, for example `{example}`")));
+            refusals
+                .add(syn::Error::new(word, format!("`{item}`: `{key}` is missing, for example `{example}`")));
         };
         if self.name.is_none() {
             missing("name", "name = \"greeter\"");

@@ -27,15 +27,14 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
             &module.ident,
             "an interface's functions stand in the same file: write the module inline, `mod … { … }`",
         );
-        return Err(refusals.settle().err().unwrap_or_else(|| syn::Error::new(Span::call_site(), "")));
+        return refusals.settle().and_then(|()| nothing());
     };
 
     let (mut constructor, mut destructor) = (None, None);
     let mut functions: Vec<(Vec<Attribute>, Ident)> = Vec::new();
     for item in items.iter_mut() {
         let Item::Fn(function) = item else { continue };
-        let roles: Vec<Attribute> =
-            function.attrs.extract_if(.., |a| role(a).is_some()).collect();
+        let roles: Vec<Attribute> = function.attrs.extract_if(.., |a| role(a).is_some()).collect();
         for attribute in &roles {
             if let Some(other) = roles.iter().find(|a| !std::ptr::eq(*a, attribute)) {
                 refusals.at(other, "a function has one role: constructor, destructor or function");
@@ -56,6 +55,13 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
             None => {}
         }
     }
+    items.insert(
+        0,
+        parse_quote! {
+            #[allow(unused_imports)]
+            use ::lcr_core::__private::raw_prelude::*;
+        },
+    );
     if functions.is_empty() {
         refusals.at(
             &module.ident,
@@ -66,7 +72,7 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
         );
     }
     refusals.settle()?;
-    let Some(options) = options else { return Err(syn::Error::new(Span::call_site(), "no options")) };
+    let Some(options) = options else { return nothing() };
 
     let constructor = ascribed(
         constructor.as_ref(),
@@ -74,23 +80,14 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
     );
     let destructor =
         ascribed(destructor.as_ref(), &quote! { unsafe extern "C" fn(*mut ::core::ffi::c_void) });
-    let (statics, checks, c_name, version) =
-        (options.statics(), options.checks(), options.c_name(), options.version.number);
+    let (statics, c_name, version) = (options.statics(), options.c_name(), options.version.number);
     let entries = functions.iter().map(|(cfg, ident)| {
         quote! { #(#cfg)* (#ident as *const ::core::ffi::c_void), }
     });
     let constant = constant();
-    items.insert(
-        0,
-        parse_quote! {
-            #[allow(unused_imports)]
-            use ::lcr_core::__private::raw_prelude::*;
-        },
-    );
     items.push(parse_quote! {
         #[doc(hidden)]
         pub(super) const #constant: ::lcr_core::descriptor::Iface = {
-            #checks
             #statics
             const FUNCTIONS: &'static [*const ::core::ffi::c_void] = &[#(#entries)*];
             static TABLE: ::lcr_core::descriptor::RawTable<{ FUNCTIONS.len() }> =
@@ -101,6 +98,11 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
         };
     });
     Ok(options)
+}
+
+/// What was refused has been said already.
+fn nothing() -> syn::Result<Options> {
+    Err(syn::Error::new(Span::call_site(), "an interface without `#[interface(…)]`"))
 }
 
 enum Role {
@@ -145,13 +147,8 @@ fn check(function: &ItemFn, refusals: &mut Refusals) {
     if let Some(token) = &sig.asyncness {
         refusals.at(token, format!("C knows no futures: write `extern \"C\" fn {ident}`"));
     }
-    if !sig.generics.params.is_empty() && sig.generics.type_params().chain(None).next().is_some()
-        || sig.generics.const_params().next().is_some()
-    {
-        refusals.at(
-            &sig.generics.params,
-            "a raw table holds one function: write the types in",
-        );
+    if !sig.generics.params.is_empty() {
+        refusals.at(&sig.generics.params, "a raw table holds one function: write the types in");
     }
     match &sig.abi {
         None => refusals.at(
@@ -162,7 +159,8 @@ fn check(function: &ItemFn, refusals: &mut Refusals) {
             ),
         ),
         Some(abi) => {
-            if let Some(name) = abi.name.as_ref().filter(|n| !matches!(n.value().as_str(), "C" | "C-unwind")) {
+            if let Some(name) = abi.name.as_ref().filter(|n| !matches!(n.value().as_str(), "C" | "C-unwind"))
+            {
                 refusals.at(
                     name,
                     format!(

@@ -1,7 +1,6 @@
 //! A program that exports all its symbols: a library's own references must not
 //! bind to them.
 
-use lcr_core::abi::RawStr;
 use lcr_core::descriptor::Comp;
 use lcr_core::registry::Registration;
 use lcr_core::library::{Candidate, Locals, Policy, Unload};
@@ -19,14 +18,8 @@ pub extern "C" fn lcr_v1_library(_: *const ()) -> *const () {
 /// A third: the program's components must not be taken for the library's.
 #[linkme::distributed_slice(lcr_core::registry::COMPONENTS)]
 static REGISTRATION: Registration = {
-    static COMP: Comp = Comp { ifaces: std::ptr::null(), iface_count: 0 };
-    Registration {
-        comp: &raw const COMP,
-        name: RawStr::new("program"),
-        package: RawStr::new("rdynamic"),
-        package_version: RawStr::new("1.0.0"),
-        module: RawStr::new("rdynamic"),
-    }
+    static COMP: Comp = Comp::new(&[]);
+    Registration::new(&COMP, "program", "rdynamic", "1.0.0", "rdynamic")
 };
 
 fn main() {
@@ -39,7 +32,7 @@ fn main() {
             Err(error) => return println!("{error}"),
         };
         // SAFETY: the library's statics, and it is mapped.
-        let names: Vec<_> = library.registrations().map(|found| unsafe { found.name.as_str() }).collect();
+        let names: Vec<_> = library.registrations().map(|found| found.name()).collect();
         assert_eq!(names, ["worker"]);
         let busy = library.object().symbol(c"worker_busy").unwrap();
         let busy = unsafe { transmute::<*mut _, extern "C" fn(&'static AtomicUsize) -> u32>(busy) };

@@ -5,7 +5,6 @@ use std::panic;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::thread;
 
-use lcr_core::abi::RawStr;
 use lcr_core::descriptor::Comp;
 use lcr_core::registry::Registration;
 
@@ -17,14 +16,8 @@ lcr_core::library!();
 /// What the macros write for an annotated module.
 #[linkme::distributed_slice(lcr_core::registry::COMPONENTS)]
 static REGISTRATION: Registration = {
-    static COMP: Comp = Comp { ifaces: std::ptr::null(), iface_count: 0 };
-    Registration {
-        comp: &raw const COMP,
-        name: RawStr::new("worker"),
-        package: RawStr::new(env!("CARGO_PKG_NAME")),
-        package_version: RawStr::new(env!("CARGO_PKG_VERSION")),
-        module: RawStr::new(module_path!()),
-    }
+    static COMP: Comp = Comp::new(&[]);
+    Registration::new(&COMP, "worker", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), module_path!())
 };
 
 /// Which build this is.

@@ -1,0 +1,92 @@
+//! The `lcr` command.
+//!
+//! One file a command, each with its arguments, what it does, and how it is
+//! printed for people and as JSON:
+//!
+//! | module | command |
+//! |---|---|
+//! | [`inspect`] | what files hold, read without running them |
+//! | [`list`] | interfaces, where they come from, what is shadowed |
+//! | [`tree`] | what requires what |
+//! | [`check`] | will these libraries load into that program |
+//! | [`demo`] | the tour |
+//!
+//! Below them: [`files`] finds and reads what was named, [`probe`] looks into a C
+//! library in a child process, [`table`] and [`output`] print, [`refusal`] is why
+//! a command did not do what was asked.
+//!
+//! Exit codes: 0 done; 1 refused or failed, with the reason on standard error, one
+//! line and then details; 2 wrong usage.
+
+#![deny(unsafe_code)]
+
+mod check;
+mod demo;
+mod elf;
+mod files;
+mod inspect;
+mod list;
+mod offers;
+mod output;
+mod probe;
+mod refusal;
+mod table;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use output::Output;
+use refusal::Refusal;
+
+/// Components that register themselves, and can be replaced live.
+#[derive(Debug, Parser)]
+#[command(name = "lcr", version, arg_required_else_help = true, max_term_width = 100)]
+struct Lcr {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Inspect(inspect::Arguments),
+    List(list::Arguments),
+    Tree(tree::Arguments),
+    Check(check::Arguments),
+    Demo(demo::Arguments),
+    #[command(name = probe::CHILD, hide = true)]
+    Probe(probe::child::Arguments),
+}
+
+fn main() -> ExitCode {
+    let Lcr { command } = Lcr::parse();
+    let mut output = Output::new();
+    let result = match command {
+        Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
+        Command::List(arguments) => list::run(&arguments, &mut output),
+        Command::Tree(arguments) => tree::run(&arguments, &mut output),
+        Command::Check(arguments) => check::run(&arguments, &mut output),
+        Command::Demo(arguments) => demo::run(&arguments, &mut output),
+        Command::Probe(arguments) => return probe::child::run(&arguments),
+    };
+    // What was printed comes before why that was not all.
+    match result.and(output.finish()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            refusal.print();
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Ends the process for wrong usage that clap's own rules cannot express.
+fn usage(command: &str, kind: clap::error::ErrorKind, message: &str) -> ! {
+    use clap::CommandFactory;
+    let mut lcr = Lcr::command();
+    lcr.build();
+    lcr.find_subcommand_mut(command).expect("a command of ours").error(kind, message).exit()
+}
+
+/// What a command comes to.
+type Result<T = (), E = Refusal> = std::result::Result<T, E>;

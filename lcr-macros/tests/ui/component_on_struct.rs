@@ -1,0 +1,4 @@
+#[lcr_core::component(version = 2)]
+struct English;
+
+fn main() {}

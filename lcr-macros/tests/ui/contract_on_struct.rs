@@ -1,0 +1,4 @@
+#[lcr_core::contract]
+pub struct Greeter;
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[lcr_core::component]
+mod english;
+
+fn main() {}

@@ -1,0 +1,27 @@
+#[lcr_core::contract]
+pub trait Greeter: Send + Sync {
+    fn greet(&self, who: &str) -> String;
+}
+
+#[lcr_core::component]
+mod english {
+    use super::Greeter;
+
+    #[derive(lcr_core::Interface)]
+    #[interface(name = "greeter")]
+    pub struct English;
+
+    impl Construct for English {
+        fn construct(_: &Context) -> Result<Self, BoxError> {
+            Ok(English)
+        }
+    }
+
+    impl Greeter for English {
+        fn greet(&self, who: &str) -> String {
+            who.to_owned()
+        }
+    }
+}
+
+fn main() {}
