@@ -74,6 +74,7 @@ extern crate self as lcr_core;
 pub mod __private;
 pub mod abi;
 pub mod allocator;
+pub mod border;
 pub mod call;
 pub mod construct;
 pub mod context;
