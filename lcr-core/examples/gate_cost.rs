@@ -5,12 +5,15 @@
 //! LCR_NO_MEMBARRIER=1 cargo run --release -p lcr-core --example gate_cost
 //! ```
 //!
-//! Prints the minimum of 300 interleaved rounds, in nanoseconds a call.
+//! Prints the minimum of 300 interleaved rounds, in nanoseconds a call; then how
+//! long a swap and its grace period take while every processor calls.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use lcr_core::gate::{GateHead, InstanceHead};
+use lcr_core::gate::{GateHead, InstanceHead, Pins, wait_quiet};
 
 trait Contract {
     fn call(&self, x: u64) -> u64;
@@ -103,4 +106,47 @@ fn main() {
     for (name, ns) in rows {
         println!("{ns:7.2} ns  {:+6.2}  {name}", ns - rows[1].1);
     }
+
+    for callers in [1, thread::available_parallelism().map_or(2, usize::from)] {
+        grace(callers, object);
+    }
+}
+
+/// Swaps two instances, waiting for each to become quiet, every 200 µs.
+fn grace(callers: usize, object: *const ()) {
+    let gate = GateHead::new("swapped");
+    // SAFETY: gate and component outlive the instances.
+    let instances =
+        [(); 2].map(|()| unsafe { InstanceHead::new(object, (&raw const TABLE).cast(), 1, &gate) });
+    // SAFETY: the instances outlive every call.
+    unsafe { gate.open(&instances[0]) };
+    let over = AtomicBool::new(false);
+    let mut took: Vec<Duration> = Vec::new();
+    thread::scope(|s| {
+        for _ in 0..callers {
+            s.spawn(|| {
+                let mut sum = 0;
+                while !over.load(Ordering::Relaxed) {
+                    sum = through(&gate.enter(), black_box(sum));
+                }
+            });
+        }
+        for i in 1..10_000 {
+            let start = Instant::now();
+            // SAFETY: this thread alone swaps; the instances outlive the scope.
+            unsafe { gate.swap(&instances[i % 2]) }.unwrap();
+            wait_quiet(&[&instances[(i + 1) % 2]], Pins::Count, None).unwrap();
+            took.push(start.elapsed());
+            thread::sleep(Duration::from_micros(200));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    took.sort();
+    let at = |permille: usize| took[took.len() * permille / 1000].as_secs_f64() * 1e6;
+    println!(
+        "{callers} callers: swap and grace p50 {:.1} µs, p99 {:.1} µs, p99.9 {:.1} µs",
+        at(500),
+        at(990),
+        at(999)
+    );
 }

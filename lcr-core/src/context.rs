@@ -6,9 +6,10 @@ use std::fmt;
 use std::ptr;
 
 use crate::abi::{RawSlice, RawStr};
-use crate::contract::{Contract, Mismatch, Signature};
+use crate::contract::{Contract, Mismatch};
 use crate::gate::GateHead;
 use crate::handle::Handle;
+use crate::services::{self, Message};
 
 /// A parameter's value.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +98,6 @@ pub struct Context {
 struct Dependency {
     name: String,
     gate: *const GateHead,
-    signature: *const Signature,
     table: *const c_void,
 }
 
@@ -135,14 +135,14 @@ pub enum ContextError {
         name: String,
     },
     /// What is required has another contract.
-    #[error("`{name}`, which interface `{interface}` requires, does not fit: {mismatch}")]
+    #[error("what interface `{interface}` requires does not fit: {message}")]
     Contract {
         /// The interface under construction.
         interface: String,
         /// What it asked for.
         name: String,
         /// The difference.
-        mismatch: Mismatch,
+        message: String,
     },
     /// What is required is no raw table.
     #[error("`{name}`, which interface `{interface}` requires, is a typed interface: use `require`")]
@@ -155,11 +155,7 @@ pub enum ContextError {
 }
 
 fn given_names(names: &[String]) -> String {
-    if names.is_empty() {
-        " (none was given)".to_owned()
-    } else {
-        format!(" (given: {})", names.join(", "))
-    }
+    if names.is_empty() { " (none was given)".to_owned() } else { format!(" (given: {})", names.join(", ")) }
 }
 
 fn article(kind: &str) -> &'static str {
@@ -181,6 +177,11 @@ impl Context {
             version: 0,
             dependencies: Vec::new(),
         }
+    }
+
+    /// The same parameters and pointer, for a successor.
+    pub(crate) fn again(&self) -> Self {
+        Context { parameters: self.parameters.clone(), pointer: self.pointer, ..Context::new() }
     }
 
     /// With this parameter; one of the same name is replaced.
@@ -300,18 +301,20 @@ impl Context {
     /// the contract `C`.
     pub fn require<C: Contract + ?Sized>(&self, name: &str) -> Result<Handle<C>, ContextError> {
         let required = self.dependency(name)?;
-        // SAFETY: the factory put the provider's signature there, or null for a
-        // raw table; it lives as long as the gate.
-        let offered = unsafe { required.signature.as_ref() };
-        let fits = match offered {
-            Some(offered) => C::SIGNATURE.accepts(offered),
-            None => Err(Mismatch::Raw { expected: C::NAME.to_owned() }),
-        };
-        fits.map_err(|mismatch| ContextError::Contract {
+        let unfit = |message: String| ContextError::Contract {
             interface: self.interface.clone(),
             name: name.to_owned(),
-            mismatch,
-        })?;
+            message,
+        };
+        if required.gate.is_null() {
+            return Err(unfit(Mismatch::Raw { expected: C::NAME.to_owned() }.to_string()));
+        }
+        // SAFETY: the factory keeps the gate alive until the constructor has returned.
+        let message = unsafe { (services::current().gate_accepts)(required.gate, C::SIGNATURE) };
+        if !message.is_null() {
+            // SAFETY: the host made the message for us.
+            return Err(unfit(unsafe { Message::take(message) }));
+        }
         // SAFETY: the gate is alive (the factory holds it until the constructor
         // has returned) and its signature was compared above.
         Ok(unsafe { Handle::retain(required.gate) })
@@ -331,10 +334,8 @@ impl Context {
     /// the provider's table really is; nothing can check that.
     pub unsafe fn require_raw<T>(&self, name: &str) -> Result<ptr::NonNull<T>, ContextError> {
         let required = self.dependency(name)?;
-        ptr::NonNull::new(required.table.cast_mut().cast::<T>()).ok_or_else(|| ContextError::Typed {
-            interface: self.interface.clone(),
-            name: name.to_owned(),
-        })
+        ptr::NonNull::new(required.table.cast_mut().cast::<T>())
+            .ok_or_else(|| ContextError::Typed { interface: self.interface.clone(), name: name.to_owned() })
     }
 
     fn dependency(&self, name: &str) -> Result<&Dependency, ContextError> {
@@ -390,8 +391,6 @@ pub struct DependencyWire {
     pub name: RawStr,
     /// Its gate; null for a raw table.
     pub gate: *const GateHead,
-    /// The provider's contract; null for a raw table.
-    pub signature: *const Signature,
     /// The raw table; null for a typed interface.
     pub table: *const c_void,
 }
@@ -463,12 +462,7 @@ impl Context {
                     .dependencies
                     .as_slice()
                     .iter()
-                    .map(|d| Dependency {
-                        name: d.name.as_str().to_owned(),
-                        gate: d.gate,
-                        signature: d.signature,
-                        table: d.table,
-                    })
+                    .map(|d| Dependency { name: d.name.as_str().to_owned(), gate: d.gate, table: d.table })
                     .collect(),
             }
         }
@@ -526,10 +520,7 @@ mod tests {
     #[test]
     fn a_missing_parameter_is_named_with_those_that_are_there() {
         let cx = Context::new().with("pid", 1).with("name", "x");
-        assert_eq!(
-            cx.text("uri").unwrap_err().to_string(),
-            "parameter `uri` is missing (given: pid, name)"
-        );
+        assert_eq!(cx.text("uri").unwrap_err().to_string(), "parameter `uri` is missing (given: pid, name)");
         assert_eq!(
             Context::new().int("pid").unwrap_err().to_string(),
             "parameter `pid` is missing (none was given)"
@@ -538,9 +529,6 @@ mod tests {
 
     #[test]
     fn a_uuid_prints_as_people_write_it() {
-        assert_eq!(
-            Value::Uuid([0x12; 16]).to_string(),
-            "12121212-1212-1212-1212-121212121212"
-        );
+        assert_eq!(Value::Uuid([0x12; 16]).to_string(), "12121212-1212-1212-1212-121212121212");
     }
 }

@@ -188,6 +188,32 @@ impl<'a> From<&'a crate::metadata::Method> for MethodView<'a> {
     }
 }
 
+impl From<&Signature> for crate::metadata::Contract {
+    fn from(signature: &Signature) -> Self {
+        let methods = signature.methods().iter().map(|m| crate::metadata::Method {
+            name: m.name().to_owned(),
+            signature: m.shape().to_owned(),
+            hash: m.hash(),
+            has_default: m.has_default(),
+        });
+        crate::metadata::Contract { name: signature.contract().to_owned(), methods: methods.collect() }
+    }
+}
+
+impl crate::metadata::Contract {
+    /// The contract in the form in which [`compatible`] compares.
+    pub fn view(&self) -> (&str, impl Iterator<Item = MethodView<'_>>) {
+        (&self.name, self.methods.iter().map(MethodView::from))
+    }
+}
+
+impl Signature {
+    /// The contract in the form in which [`compatible`] compares.
+    pub fn view(&self) -> (&str, impl Iterator<Item = MethodView<'_>>) {
+        (self.contract(), self.methods().iter().map(MethodView::from))
+    }
+}
+
 /// Why a provider does not fit what a caller was compiled against.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
@@ -318,9 +344,6 @@ impl Signature {
         if self.hash == offered.hash {
             return Ok(());
         }
-        compatible(
-            (self.contract(), self.methods().iter().map(MethodView::from)),
-            (offered.contract(), offered.methods().iter().map(MethodView::from)),
-        )
+        compatible(self.view(), offered.view())
     }
 }

@@ -11,14 +11,19 @@
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
 
+mod history;
 mod index;
 mod instance;
+mod lines;
 mod loaded;
 mod offer;
 mod plan;
+mod replace;
 mod report;
+mod retire;
 mod search;
 mod slot;
+mod status;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -27,20 +32,26 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
+use self::history::History;
+pub use self::history::{Entry, Outcome, Timings};
 use self::index::Index;
 pub(crate) use self::instance::Gate;
+use self::instance::{Dependencies, Gates, Held, RawHeld};
+use self::lines::{Line, Lines};
 use self::loaded::Loaded;
 pub use self::loaded::{KeptLibrary, sweep};
-use self::instance::{Dependencies, Held, RawHeld};
 use self::offer::Offer;
+pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
 use self::search::{Hit, Search};
-use self::slot::Slot;
+use self::slot::{Slot, Work};
+pub use self::status::{Event, State, Status};
 use crate::context::Context;
-use crate::contract::{Contract, MethodView, Mismatch, Signature, compatible};
+use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
 use crate::gate::GateHead;
 use crate::handle::Handle;
@@ -123,9 +134,16 @@ pub(crate) struct Inner {
     search: Search,
     policy: Policy,
     services: OnceCell<&'static Services>,
+    /// Held while a library is mapped: two references at once map it once.
+    loading: Mutex<()>,
     loaded: Mutex<Vec<Weak<Loaded>>>,
     registrations: Option<Vec<&'static Registration>>,
     compiled_in: OnceCell<CompiledIn>,
+    gates: Gates,
+    lines: Lines,
+    history: History,
+    watchers: Mutex<Vec<Sender<Event>>>,
+    raw_holders: Mutex<HashMap<String, usize>>,
     /// Places of libraries' singletons: by name, then version.
     external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
 }
@@ -143,6 +161,8 @@ struct CompiledIn {
 pub(crate) enum Source {
     CompiledIn(usize),
     External(Hit),
+    /// What has replaced it.
+    Line(Box<Line>),
 }
 
 /// Makes a [`Factory`].
@@ -202,10 +222,16 @@ impl Builder {
                 number,
                 policy: policy.unwrap_or_default(),
                 services: OnceCell::new(),
+                loading: Mutex::default(),
                 loaded: Mutex::default(),
                 search: Search::new(places),
                 registrations,
                 compiled_in: OnceCell::new(),
+                gates: Gates::default(),
+                lines: Lines::default(),
+                history: History::default(),
+                watchers: Mutex::default(),
+                raw_holders: Mutex::default(),
                 external: Mutex::default(),
             }),
         }
@@ -297,6 +323,36 @@ impl Inner {
 
     /// What answers a reference: compiled in, else the best of all places.
     pub(crate) fn source(&self, name: &str, version: Version) -> Result<Source, ReferenceError> {
+        let found = if self.lines.know(name) { self.succeeded(name, version)? } else { None };
+        match found {
+            Some(line) => Ok(Source::Line(Box::new(line))),
+            None => self.original(name, version),
+        }
+    }
+
+    /// The line that answers a reference, if one does better than what was there
+    /// before anything was replaced.
+    fn succeeded(&self, name: &str, version: Version) -> Result<Option<Line>, ReferenceError> {
+        let Some(line) = self.lines.choose(name, version) else {
+            let original = self.original(name, version)?.version(self);
+            return Ok(self.lines.of(name, original));
+        };
+        if version.exact && line.answers.contains(&version.low) {
+            return Ok(Some(line));
+        }
+        Ok(match self.original(name, version) {
+            Ok(original) => match self.lines.of(name, original.version(self)) {
+                Some(successor) => Some(successor),
+                None if version.exact && original.version(self) == version.low => None,
+                None => (line.offer.version() >= original.version(self)).then_some(line),
+            },
+            Err(_) => Some(line),
+        })
+    }
+
+    /// What answers a reference where nothing was replaced: compiled in, else the
+    /// best of all places.
+    fn original(&self, name: &str, version: Version) -> Result<Source, ReferenceError> {
         let index = &self.compiled_in().index;
         if let Some(position) = index.find(name, version)? {
             return Ok(Source::CompiledIn(position));
@@ -321,6 +377,11 @@ impl Inner {
             unreadable: Vec::new(),
             nowhere: self.search.places().is_empty(),
         };
+        for place in self.search.places() {
+            if let Err(error) = std::fs::metadata(place) {
+                found.unreadable.push(format!("{}: {error}", place.display()));
+            }
+        }
         for seen in self.search.look() {
             let others = seen.interfaces().filter(|i| i.name == name);
             found.versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
@@ -341,18 +402,20 @@ impl Inner {
     ) -> Result<*const GateHead, ReferenceError> {
         let compiled_in = this.compiled_in();
         let source = match compiled_in.index.find(name, version)? {
-            Some(position) => {
+            // What is live in its own place needs no search.
+            Some(position) if !this.lines.know(name) => {
                 if let Some(gate) = compiled_in.slots[position].get().and_then(|slot| slot.live()) {
                     return Gate::accepted(gate, wanted);
                 }
                 Source::CompiledIn(position)
             }
-            None => {
+            None if !this.lines.know(name) => {
                 if let Some(gate) = this.live_external(name, version) {
                     return Gate::accepted(gate, wanted);
                 }
                 this.source(name, version)?
             }
+            _ => this.source(name, version)?,
         };
         this.open(&source, Some(wanted), cx)
     }
@@ -376,6 +439,7 @@ impl Inner {
         let offer = match source {
             Source::CompiledIn(position) => self.compiled_in().index.offer(*position),
             Source::External(hit) => self.load(hit, wanted)?,
+            Source::Line(line) => line.offer.clone(),
         };
         wanted.fits(&offer)?;
         Ok(offer)
@@ -391,23 +455,33 @@ impl Inner {
     ) -> Result<*const GateHead, ReferenceError> {
         let typed = wanted.map_or(Wanted::Typed, Wanted::Contract);
         let build = |slot: Option<Arc<Slot>>| {
+            plan::check(self, source)?;
             let offer = self.offer(source, typed)?;
-            let dependencies = self.dependencies(&offer, source)?;
+            let dependencies = self.dependencies(&offer)?;
             Gate::open(self, slot, offer, dependencies, cx)
         };
         let slot = match source {
             Source::CompiledIn(position) => {
                 let offer = self.offer(source, typed)?;
                 let slots = &self.compiled_in().slots;
-                offer.is_singleton().then(|| Arc::clone(slots[*position].get_or_init(|| Slot::new(offer.name()))))
+                offer
+                    .is_singleton()
+                    .then(|| Arc::clone(slots[*position].get_or_init(|| Slot::new(offer.name()))))
             }
             Source::External(hit) => {
                 typed.fits_note(hit)?;
                 let interface = &hit.interface;
                 (!interface.per_reference).then(|| self.external_slot(&interface.name, interface.version))
             }
+            Source::Line(line) => {
+                typed.fits(&line.offer)?;
+                line.offer.is_singleton().then(|| Arc::clone(&line.slot))
+            }
         };
-        let Some(slot) = slot else { return build(None) };
+        let Some(slot) = slot else {
+            let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+            return build(None);
+        };
         let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
         match wanted {
             Some(wanted) => Gate::accepted(gate, wanted),
@@ -423,15 +497,46 @@ impl Inner {
         source: &Source,
         context: *mut c_void,
     ) -> Result<Box<RawHeld>, ReferenceError> {
+        let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+        plan::check(self, source)?;
         let offer = self.offer(source, Wanted::Raw)?;
-        let dependencies = self.dependencies(&offer, source)?;
+        let dependencies = self.dependencies(&offer)?;
         // SAFETY: the caller's word.
-        unsafe { RawHeld::new(offer, context, dependencies) }
+        unsafe { RawHeld::new(self, offer, context, dependencies) }
     }
 
-    /// Constructs what `offer` requires, in order, once all of it is known to exist.
-    fn dependencies(self: &Arc<Self>, offer: &Offer, source: &Source) -> Result<Dependencies, ReferenceError> {
-        plan::check(self, source)?;
+    /// How many raw references of this name are held.
+    fn raw_holders(&self, name: &str) -> usize {
+        let holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.get(name).copied().unwrap_or(0)
+    }
+
+    /// One raw reference more, or one less.
+    fn count_raw(&self, name: &str, more: bool) {
+        let mut holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if more {
+            *holders.entry(name.to_owned()).or_default() += 1;
+        } else if let Some(count) = holders.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                holders.remove(name);
+            }
+        }
+    }
+
+    /// The place of a singleton that is not live.
+    fn slot_of(&self, name: &str, version: i32) -> Arc<Slot> {
+        let compiled_in = self.compiled_in();
+        match compiled_in.index.find(name, Version::exact(version)) {
+            Ok(Some(position)) => {
+                Arc::clone(compiled_in.slots[position].get_or_init(|| Slot::new(name.to_owned())))
+            }
+            _ => self.external_slot(name, version),
+        }
+    }
+
+    /// Constructs what `offer` requires, in order. That all of it exists was checked.
+    fn dependencies(self: &Arc<Self>, offer: &Offer) -> Result<Dependencies, ReferenceError> {
         let mut held = Dependencies::default();
         for name in offer.requires() {
             held.0.push(self.require(&name).map_err(|cause| ReferenceError::Dependency {
@@ -525,13 +630,10 @@ impl Wanted<'_> {
             }
             (Wanted::Raw, None) | (Wanted::Typed, _) => return Ok(()),
             (Wanted::Contract(wanted), None) => Mismatch::Raw { expected: wanted.contract().to_owned() },
-            (Wanted::Contract(wanted), Some(offered)) => {
-                let wanted = (wanted.contract(), wanted.methods().iter().map(MethodView::from));
-                match compatible(wanted, (&*offered.name, offered.methods.iter().map(MethodView::from))) {
-                    Ok(()) => return Ok(()),
-                    Err(mismatch) => mismatch,
-                }
-            }
+            (Wanted::Contract(wanted), Some(offered)) => match compatible(wanted.view(), offered.view()) {
+                Ok(()) => return Ok(()),
+                Err(mismatch) => mismatch,
+            },
         };
         Err(ReferenceError::Contract {
             name: interface.name.clone(),
@@ -547,6 +649,7 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).requires(),
             Source::External(hit) => hit.interface.requires.clone(),
+            Source::Line(line) => line.offer.requires(),
         }
     }
 
@@ -554,6 +657,7 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).name(),
             Source::External(hit) => hit.interface.name.clone(),
+            Source::Line(line) => line.name.clone(),
         }
     }
 
@@ -561,13 +665,21 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).prologue().is_some(),
             Source::External(hit) => hit.interface.contract.is_some(),
+            Source::Line(line) => line.offer.prologue().is_some(),
+        }
+    }
+
+    pub(crate) fn version(&self, factory: &Inner) -> i32 {
+        match self {
+            Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).version(),
+            Source::External(hit) => hit.interface.version,
+            Source::Line(line) => line.offer.version(),
         }
     }
 }
 
 /// A reference to a raw C table. The component's destructor runs when it is
 /// dropped, with the context that its constructor got.
-#[derive(Debug)]
 pub struct Raw<T> {
     table: NonNull<T>,
     held: *mut (),
@@ -581,6 +693,13 @@ impl<T> Raw<T> {
     #[must_use]
     pub fn as_ptr(&self) -> *const T {
         self.table.as_ptr()
+    }
+}
+
+// Written out: a table of C functions is rarely `Debug`, and `unwrap_err` asks for it.
+impl<T> fmt::Debug for Raw<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raw").field("table", &self.table).finish_non_exhaustive()
     }
 }
 

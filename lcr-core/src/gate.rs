@@ -500,3 +500,6 @@ impl fmt::Debug for Entered<'_> {
         f.debug_tuple("Entered").field(&**self).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ struct Instance {
 
 struct Interface {
     gate: GateHead,
-    pool: Vec<Box<Instance>>,
+    pool: Vec<Instance>,
     /// Executed by instances that were destroyed.
     executed: AtomicU64,
 }
@@ -74,7 +74,7 @@ impl Field {
         for interface in &mut field.interfaces {
             let gate = &raw const interface.gate;
             for _ in 0..POOL {
-                interface.pool.push(Box::new(Instance {
+                interface.pool.push(Instance {
                     // SAFETY: gate and instance are leaked.
                     head: unsafe { InstanceHead::new(std::ptr::null(), std::ptr::null(), 0, gate) },
                     generation: AtomicU64::new(0),
@@ -82,7 +82,7 @@ impl Field {
                     saving: AtomicBool::new(false),
                     executed: AtomicU64::new(0),
                     state: UnsafeCell::new(0),
-                }));
+                });
             }
         }
         let field: &'static Field = field;
@@ -276,7 +276,7 @@ fn short_life(field: &'static Field, seed: u64) {
         caller.one_round();
     }
     LATE.with_borrow_mut(|slot| *slot = Some(last(seed + 2)));
-    if seed % 4 == 0 {
+    if seed.is_multiple_of(4) {
         EARLY.with_borrow_mut(|slot| {
             let last = slot.as_mut().unwrap();
             last.kept = Some(last.caller.enter(0));
@@ -358,7 +358,7 @@ fn replace(field: &'static Field, until: Instant) -> Outcome {
 
 /// Switches the counting of calls now and then: it shares a word with the rest.
 fn count_now_and_then(interface: &Interface, generation: u64) {
-    if generation % 64 == 0 {
+    if generation.is_multiple_of(64) {
         interface.gate.count_calls(!interface.gate.is_counting());
     }
 }

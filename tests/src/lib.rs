@@ -199,18 +199,17 @@ struct Place {
 }
 
 impl Place {
-    /// From `<target>[/<triple>]/<profile>/deps/<program>`; cargo marks the target
-    /// directory as a cache.
+    /// From `<target>[/<triple>]/<profile>/deps/<program>`; what cargo remembers of
+    /// the compiler marks the target directory.
     fn of_this_program() -> Option<Place> {
         let program = env::current_exe().ok()?;
-        let profile = program.parent()?.parent()?;
-        let above = profile.parent()?;
-        let is_target = |directory: &Path| directory.join("CACHEDIR.TAG").is_file();
-        if is_target(above) {
-            return Some(Place { target: above.to_owned(), triple: None });
-        }
-        let target = above.parent().filter(|directory| is_target(directory))?;
-        Some(Place { target: target.to_owned(), triple: Some(above.file_name()?.to_str()?.to_owned()) })
+        let target = program.ancestors().skip(1).find(|above| above.join(".rustc_info.json").is_file())?;
+        let below: Vec<_> = program.strip_prefix(target).ok()?.iter().collect();
+        let triple = match below[..] {
+            [triple, _profile, _deps, _program] => Some(triple.to_str()?.to_owned()),
+            _ => None,
+        };
+        Some(Place { target: target.to_owned(), triple })
     }
 }
 

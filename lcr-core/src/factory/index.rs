@@ -98,6 +98,14 @@ impl Index {
         Ok(version.choose(offers).and_then(|at| self.chain(chain).nth(at)).map(|(position, _)| position))
     }
 
+    /// All entries of a name.
+    pub(crate) fn all(&self, name: &str) -> Result<Vec<(usize, Offer)>, ReferenceError> {
+        // Duplicates are refused here too.
+        self.find(name, Version::any())?;
+        let Some(chain) = self.heads.get(name) else { return Ok(Vec::new()) };
+        Ok(self.chain(chain).map(|(position, _)| (position, self.offer(position))).collect())
+    }
+
     /// All versions of a name, with their origins.
     pub(crate) fn versions(&self, name: &str) -> Vec<(i32, String)> {
         self.heads

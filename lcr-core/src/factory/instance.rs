@@ -12,21 +12,24 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::ops::Deref;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Inner;
 use super::offer::Offer;
-use super::slot::{Slot, on_ended_thread};
+use super::slot::{Slot, Work, on_ended_thread};
 use crate::abi::RawStr;
 use crate::call::panic_text;
 use crate::construct::Constructed;
-use crate::context::{Context, DependencyWire};
-use crate::contract::Signature;
+use crate::context::{Context, ContextWire, DependencyWire};
+use crate::contract::{Mismatch, Signature, compatible};
 use crate::error::ReferenceError;
-use crate::gate::{GateHead, InstanceHead};
-use crate::handle::{release, release_last};
+use crate::gate::{GateHead, InstanceHead, Worker};
+use crate::handle::{release, release_last, retain};
+use crate::handover::{HandoverTable, Saved};
+use crate::metadata::Contract;
 use crate::services::Message;
 
 /// An interface's gate, as the host sees it: the shared head comes first, so a
@@ -38,8 +41,12 @@ pub(crate) struct Gate {
     /// None for an interface that is constructed at each reference.
     slot: Option<Arc<Slot>>,
     built: Mutex<Option<Box<Built>>>,
+    /// What the reference that built it gave: a successor is built with the same.
+    context: Context,
     /// The hash of the caller's signature that was accepted last; 0 for none.
     accepted: AtomicU64,
+    /// All callers' signatures that were accepted: a successor must fit them too.
+    callers: Mutex<Vec<(u64, Contract)>>,
 }
 
 /// An object, and what it was built from.
@@ -65,12 +72,13 @@ impl Drop for Dependencies {
 
 /// Something that an instance required: one count of it.
 pub(crate) enum Held {
-    Typed { name: String, gate: *const GateHead, signature: *const Signature },
+    Typed { name: String, gate: *const GateHead },
     Raw { name: String, raw: Box<RawHeld> },
 }
 
 /// A raw reference: the constructor has run.
 pub(crate) struct RawHeld {
+    factory: Arc<Inner>,
     context: *mut c_void,
     // Dropped in this order, after the destructor has run.
     _dependencies: Dependencies,
@@ -99,7 +107,9 @@ impl Gate {
             factory: Arc::clone(factory),
             slot,
             built: Mutex::new(None),
+            context: cx.again(),
             accepted: AtomicU64::new(0),
+            callers: Mutex::default(),
         }));
         // SAFETY: just made, and nobody else has seen it.
         let head = unsafe { &raw const (*gate).head };
@@ -111,6 +121,7 @@ impl Gate {
                     (*gate).head.open(&raw const built.head);
                     *(*gate).built.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(built);
                 }
+                factory.gates.add(gate);
                 Ok(head)
             }
             Err(error) => {
@@ -136,6 +147,7 @@ impl Gate {
             // SAFETY: as above.
             None => unsafe {
                 if release_last(head) {
+                    let _work = Gate::releasing(&*gate);
                     Self::close(gate);
                 }
             },
@@ -173,31 +185,268 @@ impl Gate {
         }
         let built = gate.built.lock().unwrap_or_else(PoisonError::into_inner);
         built.as_ref().map_or(Ok(()), |b| b.offer.fits(Some(wanted)))?;
+        let mut callers = gate.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !callers.iter().any(|(hash, _)| *hash == wanted.hash()) {
+            callers.push((wanted.hash(), Contract::from(wanted)));
+        }
         gate.accepted.store(wanted.hash(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Marks the release of what has no slot.
+    fn releasing(&self) -> Option<Work> {
+        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let built = built.as_ref()?;
+        Some(Work::release(self.factory.number, &built.offer.name(), built.offer.version()))
     }
 
     /// # Safety
     ///
     /// Nobody else may have a count.
     unsafe fn close(gate: *mut Gate) {
-        // SAFETY: the caller was the last one.
-        drop(unsafe { Box::from_raw(gate) });
+        // SAFETY: the caller was the last one; a list of gates gives counts of live
+        // ones only, and does not know it any more from here on.
+        unsafe {
+            let gate = Box::from_raw(gate);
+            gate.factory.gates.remove(&raw const *gate);
+            drop(gate);
+        }
+    }
+
+    pub(crate) fn head(&self) -> &GateHead {
+        &self.head
+    }
+
+    pub(crate) fn slot(&self) -> Option<&Arc<Slot>> {
+        self.slot.as_ref()
+    }
+
+    /// What the first reference gave.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// What serves now.
+    pub(crate) fn offer(&self) -> Offer {
+        let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        // `open` fills it before anyone sees the gate, and it is never emptied.
+        built.as_ref().map_or_else(|| unreachable!("a gate without an instance"), |b| b.offer.clone())
+    }
+
+    /// Would every caller that this gate has accepted fit `offered`?
+    pub(crate) fn callers_accept(&self, offered: Option<&Contract>) -> Result<(), Mismatch> {
+        for (_, wanted) in self.callers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let Some(offered) = offered else {
+                return Err(Mismatch::Raw { expected: wanted.name.clone() });
+            };
+            compatible(wanted.view(), offered.view())?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the instance that serves now.
+    ///
+    /// Only who has the turn to replace may call this: nobody else exchanges it, so
+    /// it is looked at without the lock, which the component's code could want.
+    pub(crate) fn with_built<R>(&self, f: impl FnOnce(&Built) -> R) -> R {
+        let built: *const Built = {
+            let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+            built.as_deref().unwrap_or_else(|| unreachable!("a gate without an instance"))
+        };
+        // SAFETY: owned by the gate, at an address of its own, until the turn's holder
+        // exchanges it.
+        f(unsafe { &*built })
+    }
+
+    /// Keeps new callers from being accepted, until the successor is in its place.
+    pub(crate) fn close_acceptance(&self) -> Acceptance<'_> {
+        Acceptance { built: self.built.lock().unwrap_or_else(PoisonError::into_inner), gate: self }
+    }
+}
+
+/// No caller is accepted while this lives.
+pub(crate) struct Acceptance<'g> {
+    built: MutexGuard<'g, Option<Box<Built>>>,
+    gate: &'g Gate,
+}
+
+impl Acceptance<'_> {
+    /// What serves now.
+    pub(crate) fn built(&self) -> &Built {
+        self.built.as_ref().unwrap_or_else(|| unreachable!("a gate without an instance"))
+    }
+
+    /// Puts `new` into the place of the instance that was there. Its head must
+    /// stand behind the gate already.
+    pub(crate) fn succeed(mut self, new: Box<Built>) -> Box<Built> {
+        // The next caller's signature is compared with the new one.
+        self.gate.accepted.store(0, Ordering::Release);
+        self.built.replace(new).unwrap_or_else(|| unreachable!("a gate without an instance"))
+    }
+}
+
+/// The live gates of a factory.
+#[derive(Default)]
+pub(crate) struct Gates(Mutex<Vec<*const Gate>>);
+
+// SAFETY: the pointers are followed under the lock alone, while the gates are in it.
+unsafe impl Send for Gates {}
+// SAFETY: as above.
+unsafe impl Sync for Gates {}
+
+impl Gates {
+    fn lock(&self) -> MutexGuard<'_, Vec<*const Gate>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, gate: *const Gate) {
+        self.lock().push(gate);
+    }
+
+    fn remove(&self, gate: *const Gate) {
+        let mut gates = self.lock();
+        if let Some(at) = gates.iter().position(|g| *g == gate) {
+            gates.swap_remove(at);
+        }
+    }
+
+    /// The gates that are live, each with a count.
+    pub(crate) fn all(&self) -> Vec<GateRef> {
+        let gates = self.lock();
+        // SAFETY: in the list, so not yet freed.
+        gates.iter().filter_map(|gate| unsafe { GateRef::of_live(*gate) }).collect()
+    }
+}
+
+/// A count of a gate.
+pub(crate) struct GateRef(*const Gate);
+
+// SAFETY: a gate is for all threads.
+unsafe impl Send for GateRef {}
+// SAFETY: as above.
+unsafe impl Sync for GateRef {}
+
+impl GateRef {
+    /// A count, unless the last one is gone already.
+    ///
+    /// # Safety
+    ///
+    /// The gate must not have been freed.
+    unsafe fn of_live(gate: *const Gate) -> Option<Self> {
+        // SAFETY: the caller's word.
+        let refs = unsafe { (*gate).head.refs() };
+        let more = |n| if n > 0 { Some(n + 1) } else { None };
+        refs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then_some(GateRef(gate))
+    }
+}
+
+impl Clone for GateRef {
+    fn clone(&self) -> Self {
+        // SAFETY: alive by this count.
+        unsafe { retain(&raw const (*self.0).head) };
+        GateRef(self.0)
+    }
+}
+
+impl Deref for GateRef {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        // SAFETY: alive by this count.
+        unsafe { &*self.0 }
+    }
+}
+
+impl Drop for GateRef {
+    fn drop(&mut self) {
+        // SAFETY: the count is this one's.
+        unsafe { release(&raw const (*self.0).head) }
     }
 }
 
 impl Built {
+    /// Constructs an instance for `gate`.
     fn new(
         gate: *const GateHead,
         offer: Offer,
         dependencies: Dependencies,
         cx: &Context,
     ) -> Result<Box<Self>, ReferenceError> {
+        let construct = offer.prologue().map(|p| p.construct);
+        Self::with(gate, offer, dependencies, cx, |wire| match construct {
+            // SAFETY: the thunk is the prologue's own, and the context is lent until it
+            // has returned.
+            Some(construct) => unsafe { construct(wire) },
+            None => unreachable!("`with` refuses a raw table"),
+        })
+    }
+
+    /// Constructs a successor for `gate`.
+    pub(crate) fn successor(
+        gate: &GateRef,
+        offer: Offer,
+        dependencies: Dependencies,
+    ) -> Result<Box<Self>, ReferenceError> {
+        Self::new(gate.head(), offer, dependencies, gate.context())
+    }
+
+    /// Restores a successor for `gate` from what its predecessor saved, on a thread
+    /// that works for the transaction.
+    pub(crate) fn restored(
+        gate: &GateRef,
+        offer: Offer,
+        dependencies: Dependencies,
+        saved: Saved,
+        worker: Worker,
+    ) -> Result<Box<Self>, ReferenceError> {
+        let Some(handover) = offer.handover().map(Carried) else {
+            return Err(failed(&offer, "it does not hand state over".to_owned(), false));
+        };
+        Self::with(gate.head(), offer, dependencies, gate.context(), move |wire| {
+            let handover = handover;
+            let _working = worker.work();
+            // SAFETY: the table is the offer's own, which is alive; the context is lent
+            // until it has returned.
+            unsafe { (*handover.0).restore(wire, saved) }
+        })
+    }
+
+    /// Runs `f` with this instance's hand-over thunks and its object, where its
+    /// code may run.
+    pub(crate) fn hand_over<R: Send>(
+        &self,
+        f: impl FnOnce(&HandoverTable, *const ()) -> R + Send,
+    ) -> Option<io::Result<R>> {
+        let handover = Carried(self.offer.handover()?);
+        let object = Carried(self.head.object);
+        Some(self.offer.away(move || {
+            let (handover, object) = (handover, object);
+            // SAFETY: a constant of the offer's object, which is mapped.
+            f(unsafe { &*handover.0 }, object.0)
+        }))
+    }
+
+    pub(crate) fn head(&self) -> &InstanceHead {
+        &self.head
+    }
+
+    pub(crate) fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// Makes an instance by `make`, a thunk of the offer.
+    fn with(
+        gate: *const GateHead,
+        offer: Offer,
+        dependencies: Dependencies,
+        cx: &Context,
+        make: impl FnOnce(*const ContextWire) -> Constructed + Send,
+    ) -> Result<Box<Self>, ReferenceError> {
         let prologue = offer.prologue().ok_or_else(|| {
             let error = offer.fits(None);
             error.err().unwrap_or_else(|| failed(&offer, "the interface has no typed table".into(), false))
         })?;
-        let (construct, methods_at) = (prologue.construct, prologue.methods_at as usize);
+        let methods_at = prologue.methods_at as usize;
         let methods = ptr::from_ref(prologue).cast::<()>().wrapping_byte_add(methods_at);
         let method_count = offer.signature().map_or(0, |s| s.methods().len());
         let wires: Vec<DependencyWire> = dependencies.0.iter().map(Held::wire).collect();
@@ -205,9 +454,7 @@ impl Built {
             let wire = Carried(wire);
             offer.away(move || {
                 let wire = wire;
-                // SAFETY: the thunk is the prologue's own, and the context is lent
-                // until it has returned.
-                Carried(unsafe { construct(wire.0) })
+                Carried(make(wire.0))
             })
         });
         match made {
@@ -215,11 +462,7 @@ impl Built {
                 let _ = panicked;
                 // SAFETY: the gate owns what is built, and outlives it.
                 let head = unsafe { InstanceHead::new(object, methods, method_count, gate) };
-                Ok(Box::new(Built {
-                    head,
-                    dependencies,
-                    offer,
-                }))
+                Ok(Box::new(Built { head, dependencies, offer }))
             }
             Ok(Carried(Constructed { error, panicked, .. })) => {
                 // SAFETY: the thunk made the message for us.
@@ -245,6 +488,7 @@ fn intern(name: &str) -> &'static str {
 }
 
 /// What is carried to the thread that runs a constructor, and back.
+#[derive(Clone, Copy)]
 struct Carried<T>(T);
 // SAFETY: the thread that gets it ends before the one that gave it goes on.
 unsafe impl<T> Send for Carried<T> {}
@@ -299,26 +543,17 @@ impl Drop for Built {
 impl Held {
     /// Takes over a count of `gate`.
     pub(crate) fn typed(name: &str, gate: *const GateHead) -> Held {
-        // SAFETY: the count keeps the gate alive; see `Gate::release`.
-        let built = unsafe { &*gate.cast::<Gate>() }.built.lock().unwrap_or_else(PoisonError::into_inner);
-        let signature = built.as_ref().and_then(|b| b.offer.signature()).map_or(ptr::null(), ptr::from_ref);
-        Held::Typed { name: name.to_owned(), gate, signature }
+        Held::Typed { name: name.to_owned(), gate }
     }
 
     fn wire(&self) -> DependencyWire {
         match self {
-            Held::Typed { name, gate, signature } => DependencyWire {
-                name: RawStr::new(name),
-                gate: *gate,
-                signature: *signature,
-                table: ptr::null(),
-            },
-            Held::Raw { name, raw } => DependencyWire {
-                name: RawStr::new(name),
-                gate: ptr::null(),
-                signature: ptr::null(),
-                table: raw.table(),
-            },
+            Held::Typed { name, gate } => {
+                DependencyWire { name: RawStr::new(name), gate: *gate, table: ptr::null() }
+            }
+            Held::Raw { name, raw } => {
+                DependencyWire { name: RawStr::new(name), gate: ptr::null(), table: raw.table() }
+            }
         }
     }
 }
@@ -340,6 +575,7 @@ impl RawHeld {
     ///
     /// `context` must be what the component expects.
     pub(crate) unsafe fn new(
+        factory: &Arc<Inner>,
         offer: Offer,
         context: *mut c_void,
         dependencies: Dependencies,
@@ -359,7 +595,8 @@ impl RawHeld {
                 }
             }
         }
-        Ok(Box::new(RawHeld { context, _dependencies: dependencies, offer }))
+        factory.count_raw(&offer.name(), true);
+        Ok(Box::new(RawHeld { factory: Arc::clone(factory), context, _dependencies: dependencies, offer }))
     }
 
     pub(crate) fn table(&self) -> *const c_void {
@@ -373,7 +610,9 @@ fn returned(code: c_int) -> String {
 
 impl Drop for RawHeld {
     fn drop(&mut self) {
+        self.factory.count_raw(&self.offer.name(), false);
         if let Some(destructor) = self.offer.iface().destructor {
+            let _work = Work::release(self.factory.number, &self.offer.name(), self.offer.version());
             let context = Carried(self.context);
             let _ = self.offer.away(move || {
                 let context = context;

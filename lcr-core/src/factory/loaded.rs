@@ -6,24 +6,28 @@
 //! tried again.
 
 use std::fmt;
+use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use once_cell::sync::OnceCell;
+
+use super::history::sha256;
 use super::offer::Offer;
 use super::search::{Hit, Seen};
 use super::{Inner, Wanted};
 use crate::error::ReferenceError;
-use crate::library::{Candidate, Kept, Library, Locals, NotEntered, Stamp, Unload};
+use crate::library::{Candidate, Kept, Library, LoadError, Locals, NotEntered, Stamp, Unload};
 use crate::metadata::Metadata;
 use crate::registry::Registration;
 use crate::services;
-use crate::version::Version;
 
 pub(crate) struct Loaded {
     path: PathBuf,
     stamp: Stamp,
     library: ManuallyDrop<Library>,
+    sha256: OnceCell<String>,
 }
 
 /// How often a library that changes under the search is looked for.
@@ -32,6 +36,11 @@ const TRIES: u32 = 5;
 impl Loaded {
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The SHA-256 of what is mapped, in hexadecimal.
+    pub(crate) fn sha256(&self) -> Option<String> {
+        self.sha256.get_or_try_init(|| sha256(&mut self.library.object().content())).ok().cloned()
     }
 
     /// The library's interface of this name and version.
@@ -71,43 +80,61 @@ impl Loaded {
 
 impl Inner {
     /// The offer that `hit` speaks of; its library is loaded, unless it is already.
+    /// Where the file has changed meanwhile, what answers the same wish now.
     pub(super) fn load(&self, hit: &Hit, wanted: Wanted<'_>) -> Result<Offer, ReferenceError> {
+        // Before the lock is held: it runs libraries' last code.
+        sweep();
         let mut hit = hit.clone();
         for _ in 0..TRIES {
-            let name = hit.interface.name.clone();
-            if let Some(loaded) = self.loaded(&hit.seen.path) {
-                wanted.fits_note(&hit)?;
-                return offer_of(&loaded, &name, hit.interface.version);
+            if let Some(loaded) = self.try_load(&hit, wanted)? {
+                return offer_of(&loaded, &hit.interface.name, hit.interface.version);
             }
-            let candidate = Candidate::open(&hit.seen.path, &self.policy)?;
-            // From here on the file may change: the copy cannot.
-            let metadata = Metadata::read_from(candidate.file(), &hit.seen.path)?;
-            let seen = Arc::new(Seen::verified(hit.seen.path.clone(), candidate.stamp(), metadata));
-            let still = seen.interfaces().find(|i| i.name == name && i.version == hit.interface.version);
-            if let Some(interface) = still {
-                let verified = Hit { interface: interface.clone(), seen: Arc::clone(&seen) };
-                wanted.fits_note(&verified)?;
-                let loaded = self.map(candidate)?;
-                return offer_of(&loaded, &name, hit.interface.version);
-            }
-            match self.search.find_anew(&name, Version::exact(hit.interface.version)) {
-                Some(other) => hit = other,
-                None => return Err(self.not_found(&name, Version::exact(hit.interface.version))),
-            }
+            let (name, wish) = (&hit.interface.name, hit.wish);
+            hit = self.search.find_anew(name, wish).ok_or_else(|| self.not_found(name, wish))?;
         }
         Err(ReferenceError::Changing { path: hit.seen.path.clone(), tries: TRIES })
     }
 
-    /// The library that was loaded from the file which stands at `path` now.
-    fn loaded(&self, path: &Path) -> Option<Arc<Loaded>> {
-        let stamp = Stamp::from(&std::fs::metadata(path).ok()?);
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.retain(|library| library.strong_count() > 0);
-        loaded.iter().filter_map(Weak::upgrade).find(|l| l.path == path && l.stamp == stamp)
+    /// None if the file is no longer the one that was found.
+    fn try_load(&self, hit: &Hit, wanted: Wanted<'_>) -> Result<Option<Arc<Loaded>>, ReferenceError> {
+        let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let Hit { wish: _, seen, interface } = hit;
+        if let Some(loaded) = self.loaded(seen) {
+            wanted.fits_note(hit)?;
+            return Ok(Some(loaded));
+        }
+        let candidate = match Candidate::open(&seen.path, &self.policy) {
+            Err(LoadError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            candidate => candidate?,
+        };
+        if candidate.stamp() != seen.stamp {
+            return Ok(None);
+        }
+        // From here on the file may change: the copy cannot.
+        let metadata = Metadata::read_from(candidate.file(), &seen.path)?;
+        let mut offered = metadata.interfaces().map(|(_, interface)| interface);
+        let Some(interface) = offered.find(|i| i.name == interface.name && i.version == interface.version)
+        else {
+            return Ok(None);
+        };
+        wanted.fits_note(&Hit { interface: interface.clone(), ..hit.clone() })?;
+        self.map(candidate).map(Some)
+    }
+
+    /// The library that was loaded from this very file, if it is in use.
+    fn loaded(&self, seen: &Seen) -> Option<Arc<Loaded>> {
+        let all: Vec<Arc<Loaded>> = {
+            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.retain(|library| library.strong_count() > 0);
+            // One of them may be the last: it is dropped when the lock is not held.
+            loaded.iter().filter_map(Weak::upgrade).collect()
+        };
+        all.into_iter().find(|l| l.path == seen.path && l.stamp == seen.stamp)
     }
 
     fn map(&self, candidate: Candidate) -> Result<Arc<Loaded>, ReferenceError> {
-        sweep();
         let (path, stamp) = (candidate.path().to_owned(), candidate.stamp());
         let services = self.services.get_or_init(|| services::offered(self.number));
         let library = candidate.map()?.enter(services).map_err(|refused| {
@@ -117,7 +144,8 @@ impl Inner {
             unsafe { object.close() };
             error
         })?;
-        let loaded = Arc::new(Loaded { path, stamp, library: ManuallyDrop::new(library) });
+        let loaded =
+            Arc::new(Loaded { path, stamp, library: ManuallyDrop::new(library), sha256: OnceCell::new() });
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&loaded));
         Ok(loaded)
     }
@@ -125,8 +153,7 @@ impl Inner {
 
 fn offer_of(loaded: &Arc<Loaded>, name: &str, version: i32) -> Result<Offer, ReferenceError> {
     if let Some((version, first, second)) = loaded.duplicate(name) {
-        let origin =
-            |r: &Registration| format!("component `{}` of {}", r.name(), loaded.path.display());
+        let origin = |r: &Registration| format!("component `{}` of {}", r.name(), loaded.path.display());
         return Err(ReferenceError::Duplicate {
             name: name.to_owned(),
             version,

@@ -8,6 +8,8 @@ use crate::construct::Prologue;
 use crate::contract::{Mismatch, Signature};
 use crate::descriptor::Iface;
 use crate::error::ReferenceError;
+use crate::handover::HandoverTable;
+use crate::metadata::{Contract, Interface};
 use crate::registry::Registration;
 
 /// A descriptor of the program, or of a library that stays loaded as long as the
@@ -78,6 +80,35 @@ impl Offer {
         self.prologue().map(|p| unsafe { &*p.signature })
     }
 
+    /// How it hands state over, if it does.
+    pub(crate) fn handover(&self) -> Option<*const HandoverTable> {
+        self.prologue().map(|p| p.handover).filter(|table| !table.is_null())
+    }
+
+    /// The contract, as a note would say it.
+    pub(crate) fn contract(&self) -> Option<Contract> {
+        self.signature().map(Contract::from)
+    }
+
+    /// The interface as a note would say it.
+    pub(crate) fn describe(&self) -> Interface {
+        let flags = self.prologue().map_or(0, |p| p.flags);
+        Interface {
+            name: self.name(),
+            version: self.version(),
+            replaces: self.replaces().to_vec(),
+            requires: self.requires(),
+            per_reference: flags & Prologue::PER_REFERENCE != 0,
+            state: flags & Prologue::STATE != 0,
+            contract: self.contract(),
+        }
+    }
+
+    pub(crate) fn replaces(&self) -> &[i32] {
+        // SAFETY: as for `name`.
+        unsafe { self.iface().replaces() }
+    }
+
     pub(crate) fn library(&self) -> Option<&Arc<Loaded>> {
         self.library.as_ref()
     }
@@ -112,6 +143,12 @@ impl Offer {
                 mismatch,
             }),
         }
+    }
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} version {} ({self})", self.name(), self.version())
     }
 }
 

@@ -61,7 +61,9 @@ fn ask(
         return Ok(got);
     }
     // SAFETY: the host made the message for us; kinds are its constants.
-    unsafe { Err(ReferenceError::Host { kind: got.kind.as_str().to_owned(), message: Message::take(got.error) }) }
+    unsafe {
+        Err(ReferenceError::Host { kind: got.kind.as_str().to_owned(), message: Message::take(got.error) })
+    }
 }
 
 impl<T> Raw<T> {
@@ -74,7 +76,8 @@ impl<T> Raw<T> {
                 unsafe { (services::current().raw_release)(held) };
                 Err(ReferenceError::Host {
                     kind: "no-table".to_owned(),
-                    message: "the component's descriptor has no table of functions (`interfaces` is null)".to_owned(),
+                    message: "the component's descriptor has no table of functions (`interfaces` is null)"
+                        .to_owned(),
                 })
             }
         }
@@ -94,10 +97,7 @@ const NOTHING: ReferencedWire = ReferencedWire {
 };
 
 /// The host's side.
-pub(crate) unsafe extern "C" fn reference_wire(
-    factory: u64,
-    wire: *const ReferenceWire,
-) -> ReferencedWire {
+pub(crate) unsafe extern "C" fn reference_wire(factory: u64, wire: *const ReferenceWire) -> ReferencedWire {
     let answer = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the library lends the wire for this call.
         unsafe {
@@ -146,7 +146,15 @@ unsafe fn answer(
 /// The kind as a constant, which outlives the error.
 fn kind_of(error: &ReferenceError) -> RawStr {
     const KINDS: [&str; 10] = [
-        "not-found", "duplicate", "contract", "typed", "cycle", "dependency", "construct", "reentered", "load",
+        "not-found",
+        "duplicate",
+        "contract",
+        "typed",
+        "cycle",
+        "dependency",
+        "construct",
+        "reentered",
+        "load",
         "static",
     ];
     RawStr::new(KINDS.iter().find(|k| **k == error.kind()).copied().unwrap_or("other"))

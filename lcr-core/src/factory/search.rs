@@ -3,10 +3,12 @@
 //! Nothing is opened with dlopen here: a library's metadata says what it offers,
 //! and only the one that is chosen is loaded. Each directory is indexed once and
 //! remembered with its modification time. While that has not moved, a look-up
-//! costs one `stat` a directory; what it finds is read again from the file that
-//! is about to be loaded, so an index can be out of date but never wrong. A
-//! look-up that would find nothing trusts no memory: it looks at every file, for
-//! one overwritten in place does not move its directory's time.
+//! costs one `stat` a directory and one of the file that it finds, which is read
+//! again when it is loaded: an index can be out of date but never wrong. A look-up
+//! that finds nothing, or a file that has changed, trusts no memory: it looks at
+//! every file, for one overwritten in place does not move its directory's time.
+//! (What stays unseen until then is a *better* version that was written over a
+//! file which was not chosen: install libraries by renaming them into place.)
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata as Status};
@@ -26,7 +28,7 @@ const RACY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) path: PathBuf,
-    stamp: Stamp,
+    pub(crate) stamp: Stamp,
     pub(crate) metadata: Result<Metadata, MetadataError>,
 }
 
@@ -55,6 +57,8 @@ impl Seen {
 /// What a search chose.
 #[derive(Clone, Debug)]
 pub(crate) struct Hit {
+    /// What was looked for.
+    pub(crate) wish: Version,
     pub(crate) seen: Arc<Seen>,
     pub(crate) interface: Interface,
 }
@@ -96,7 +100,8 @@ impl Search {
             return None;
         }
         choose(&self.files(Trust::Directories), name, version)
-            .or_else(|| choose(&self.files(Trust::Nothing), name, version))
+            .filter(|hit| hit.seen.is_unchanged())
+            .or_else(|| self.find_anew(name, version))
     }
 
     /// All files, in the order in which they are asked.
@@ -171,5 +176,5 @@ fn choose(files: &[Arc<Seen>], name: &str, version: Version) -> Option<Hit> {
     }
     let at = version.choose(offers.iter().map(|(_, i)| (i.version, i.replaces.as_slice())))?;
     let (seen, interface) = offers[at];
-    Some(Hit { seen: Arc::clone(seen), interface: interface.clone() })
+    Some(Hit { wish: version, seen: Arc::clone(seen), interface: interface.clone() })
 }

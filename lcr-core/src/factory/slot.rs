@@ -8,9 +8,13 @@
 //!
 //! Work is followed, not threads: a library's constructor runs on a thread of its
 //! own, yet belongs to the reference that caused it ([`Work`]).
+//!
+//! What is constructed at each reference has no slot, and cannot wait; but its
+//! constructor could reference it again, and again, until the stack is full. So
+//! [`Work::once`] refuses it where the same line constructs it already.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -38,11 +42,12 @@ unsafe impl Send for State {}
 
 impl Slot {
     pub(crate) fn new(name: String) -> Arc<Self> {
-        Arc::new(Slot {
-            name,
-            state: Mutex::new(State::Empty),
-            changed: Condvar::new(),
-        })
+        Arc::new(Slot { name, state: Mutex::new(State::Empty), changed: Condvar::new() })
+    }
+
+    /// What names it among all slots, while it is in use.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -79,7 +84,7 @@ impl Slot {
                     return Ok(gate);
                 }
                 State::Busy { work: other, stage } => {
-                    let waiting = work.wait_for(other, &self.name, stage)?;
+                    let waiting = work.wait_for(other, self, stage)?;
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                     drop(waiting);
                 }
@@ -124,68 +129,129 @@ struct Leave<'s> {
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        *self.slot.lock() = self.next;
+        let mut state = self.slot.lock();
+        *state = self.next;
+        // Whoever waited for it does so no longer, even before it has woken: else a
+        // line that ends here would be taken for a circle meanwhile.
+        let slot = self.slot.address();
+        WAITS.lock().unwrap_or_else(PoisonError::into_inner).retain(|wait| wait.slot != slot);
+        drop(state);
         self.slot.changed.notify_all();
     }
 }
 
 /// A line of references, each made because of the one before.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Line {
     id: u64,
-    names: Vec<String>,
+    steps: Vec<Step>,
 }
 
+/// One reference of a line.
+#[derive(Clone, Debug)]
+struct Step {
+    name: String,
+    /// What is constructed or released, where that is one for each reference.
+    once: Option<(Once, &'static str)>,
+}
+
+/// What must not stand twice in a line: factory, and version of the step's name.
+type Once = (u64, i32);
+
 thread_local! {
-    static LINE: RefCell<Line> = const { RefCell::new(Line { id: 0, names: Vec::new() }) };
+    // Without a destructor, so that a handle can be dropped by one that runs later.
+    // Its memory is freed when the last step is left.
+    static LINE: RefCell<ManuallyDrop<Line>> =
+        const { RefCell::new(ManuallyDrop::new(Line { id: 0, steps: Vec::new() })) };
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Which work waits for which other, and for what.
-static WAITS: Mutex<Option<HashMap<u64, (u64, String)>>> = Mutex::new(None);
+static WAITS: Mutex<Vec<Wait>> = Mutex::new(Vec::new());
+
+struct Wait {
+    work: u64,
+    other: u64,
+    slot: usize,
+    name: String,
+}
 
 /// One reference of a line, while it lasts.
-struct Work {
+pub(crate) struct Work {
     id: u64,
 }
 
 impl Work {
     fn enter(name: &str) -> Work {
+        Self::step(Step { name: name.to_owned(), once: None })
+    }
+
+    fn step(step: Step) -> Work {
         LINE.with_borrow_mut(|line| {
-            if line.names.is_empty() {
+            if line.steps.is_empty() {
                 line.id = NEXT.fetch_add(1, Ordering::Relaxed);
             }
-            line.names.push(name.to_owned());
+            line.steps.push(step);
             Work { id: line.id }
         })
     }
 
+    /// The construction of something that has no slot, unless this line is just
+    /// constructing or releasing such a thing already.
+    pub(crate) fn once(factory: u64, name: &str, version: i32) -> Result<Work, ReferenceError> {
+        let same = LINE.with_borrow(|line| {
+            let is_same = |step: &&Step| {
+                step.name == name && step.once.is_some_and(|(once, _)| once == (factory, version))
+            };
+            let (_, stage) = line.steps.iter().rfind(is_same)?.once?;
+            let path = line.steps.iter().map(|step| &*step.name).chain([name]).map(str::to_owned).collect();
+            Some(ReferenceError::Reentered { name: name.to_owned(), stage, path })
+        });
+        match same {
+            Some(error) => Err(error),
+            None => Ok(Self::step(Step {
+                name: name.to_owned(),
+                once: Some(((factory, version), "constructed")),
+            })),
+        }
+    }
+
+    /// The release of something that has no slot.
+    pub(crate) fn release(factory: u64, name: &str, version: i32) -> Work {
+        Self::step(Step { name: name.to_owned(), once: Some(((factory, version), "released")) })
+    }
+
     /// Notes that this work waits for `other`, unless that waits for this one.
-    fn wait_for(&self, other: u64, name: &str, stage: &'static str) -> Result<Waiting, ReferenceError> {
+    fn wait_for(&self, other: u64, slot: &Slot, stage: &'static str) -> Result<Waiting, ReferenceError> {
         let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = waits.get_or_insert_default();
-        let mut path: Vec<String> = LINE.with_borrow(|line| line.names.clone());
+        let mut path: Vec<String> =
+            LINE.with_borrow(|line| line.steps.iter().map(|step| step.name.clone()).collect());
         let mut end = other;
         while end != self.id {
-            match waits.get(&end) {
-                Some((next, name)) => {
-                    path.push(name.clone());
-                    end = *next;
+            match waits.iter().find(|wait| wait.work == end) {
+                Some(next) => {
+                    path.push(next.name.clone());
+                    end = next.other;
                 }
                 None => {
-                    waits.insert(self.id, (other, name.to_owned()));
+                    waits.push(Wait { work: self.id, other, slot: slot.address(), name: slot.name.clone() });
                     return Ok(Waiting { id: self.id });
                 }
             }
         }
-        Err(ReferenceError::Reentered { name: name.to_owned(), stage, path })
+        Err(ReferenceError::Reentered { name: slot.name.clone(), stage, path })
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        LINE.with_borrow_mut(|line| line.names.pop());
+        LINE.with_borrow_mut(|line| {
+            line.steps.pop();
+            if line.steps.is_empty() {
+                line.steps = Vec::new();
+            }
+        });
     }
 }
 
@@ -195,8 +261,7 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
-        waits.get_or_insert_default().remove(&self.id);
+        WAITS.lock().unwrap_or_else(PoisonError::into_inner).retain(|wait| wait.work != self.id);
     }
 }
 
@@ -209,11 +274,14 @@ pub(crate) fn on_ended_thread<R: Send>(
     name: &str,
     f: impl FnOnce() -> R + Send,
 ) -> std::io::Result<std::thread::Result<R>> {
-    let line = LINE.with_borrow(Line::clone);
+    let line = LINE.with_borrow(|line| Line::clone(line));
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
-            LINE.set(line);
-            f()
+            LINE.set(ManuallyDrop::new(line));
+            let value = f();
+            // Freed here: nothing else would.
+            LINE.with_borrow_mut(|line| line.steps = Vec::new());
+            value
         })?;
         Ok(thread.join())
     })

@@ -211,7 +211,7 @@ pub(super) fn offset_from_thread_pointer() -> isize {
 }
 
 /// Every block there is.
-fn blocks() -> impl Iterator<Item = &'static Block> {
+pub(super) fn blocks() -> impl Iterator<Item = &'static Block> {
     let mut chunk = CHUNKS.load(Ordering::Acquire).cast_const();
     std::iter::from_fn(move || {
         // SAFETY: null, or a chunk, which is never freed nor changed but for

@@ -6,7 +6,7 @@ use std::ptr::{self, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::protocol::{self, TAGS};
+use super::protocol;
 use super::quiet::{NotQuiet, Pins, wait_quiet};
 use super::{BarrierRefused, GateHead, InstanceHead, barrier, cells};
 
@@ -227,7 +227,7 @@ pub(super) fn after_fork(before: u32) {
     // SAFETY: the parent's hold borrowed the gates, and the child's copy of them
     // has no other thread that could free them.
     while let Some(this) = unsafe { gate.as_ref() } {
-        protocol::exchange(&this.cur, this.cur.load(Ordering::Relaxed) & !TAGS);
+        protocol::exchange(&this.cur, this.cur.load(Ordering::Relaxed) & !protocol::TAGS);
         gate = this.next_held.load(Ordering::Relaxed);
     }
     HOLDER.store(0, Ordering::Relaxed);

@@ -113,6 +113,21 @@ impl Object {
         &self.path
     }
 
+    /// The bytes that are mapped, from the first one.
+    pub(crate) fn content(&self) -> impl std::io::Read + '_ {
+        struct Content<'o>(&'o Object, u64);
+        impl std::io::Read for Content<'_> {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                use std::os::unix::fs::FileExt;
+                let file = self.0.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+                let read = file.read_at(into, self.1)?;
+                self.1 += read as u64;
+                Ok(read)
+            }
+        }
+        Content(self, 0)
+    }
+
     /// What is mapped, and where.
     #[must_use]
     pub fn mapping(&self) -> &Mapping {

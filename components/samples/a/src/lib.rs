@@ -5,13 +5,13 @@
 //! nothing can unwind through C.
 
 use std::fmt;
-use std::io::{self, Write as _};
 
-/// Prints one line, in one write: every library has a standard output of its own,
-/// with a buffer of its own, and only what has left it is in order.
+/// Prints one line, in one write of the system's: every library has a standard
+/// library of its own, and a `println!` here would go through a buffer that nobody
+/// frees when this library is unmapped.
 fn say(line: fmt::Arguments<'_>) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    let line = format!("{line}\n");
+    let _ = rustix::io::write(rustix::stdio::stdout(), line.as_bytes());
 }
 
 /// The component.
