@@ -63,10 +63,21 @@
 //!
 //! # Features
 //!
-//! * `linkme` (default): registration through a distributed slice; nothing runs
-//!   before `main`.
-//! * `inventory`: registration through constructors, for targets that linkme does
+//! - `linkme` (default): registration through a distributed slice; nothing runs
+//!   before `main`. `inventory`: through constructors, for targets that linkme does
 //!   not know. With both, linkme is used.
+//! - `log`: log records of components in libraries reach the program's
+//!   `log::logger()`, at the program's level, with target, module path, file and line
+//!   ([`border::log`]).
+//! - `tracing`: their events and spans reach the program's dispatcher, with typed
+//!   values and the program's current span as parent ([`border::trace`]).
+//!
+//! `log` and `tracing` must be on in the program *and* in the library (in the crate
+//! that calls [`library!`]); where one side lacks them, nothing is forwarded and
+//! nothing breaks. Nothing in the program refers to a library once it is unloaded.
+//! Components that are compiled in use the program's logger and dispatcher as they
+//! are. What a library's panic says reaches the program without any feature
+//! ([`border::panics`]).
 
 extern crate self as lcr_core;
 

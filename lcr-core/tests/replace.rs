@@ -26,10 +26,12 @@ static IN: AtomicBool = AtomicBool::new(false);
 pub mod plain {
     use super::*;
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "plain", version = 0, replaces(1), contract = dyn Counter)]
     pub struct Zero(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "plain", version = 1, replaces(0), contract = dyn Counter)]
     pub struct One(AtomicU64);
@@ -80,14 +82,17 @@ pub mod plain {
 pub mod stateful {
     use super::*;
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 0, contract = dyn Counter, state)]
     pub struct Zero(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 1, replaces(0), contract = dyn Counter, state)]
     pub struct One(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 2, replaces(0, 1), contract = dyn Counter, state)]
     pub struct Refuses;
