@@ -2,7 +2,6 @@
 //! cargo, in the ways that a test asks for.
 
 #![allow(dead_code, reason = "each test uses some of it")]
-
 #![allow(unreachable_pub, reason = "a module of each test program")]
 
 use std::collections::HashMap;
@@ -29,15 +28,42 @@ pub struct Build {
 }
 
 /// Every program and library.
-pub const ALL: &[&str] =
-    &["all_static", "all_dynamic", "clocks_static", "greeters_static", "liblibclocks.so", "liblibgreeters.so"];
+pub const ALL: &[&str] = &[
+    "all_static",
+    "all_dynamic",
+    "clocks_static",
+    "greeters_static",
+    "liblibclocks.so",
+    "liblibgreeters.so",
+];
+
+const HALVES: &[&str] = &["-p", "hosts", "-p", "libclocks", "-p", "libgreeters"];
+const RELEASED: &[&str] = &["-p", "hosts", "-p", "libclocks", "-p", "libgreeters", "--release"];
+
+/// Programs and libraries of different times of one contract.
+pub const EVOLUTION: Build = Build {
+    name: "evolution",
+    arguments: &["-p", "evolution", "--examples"],
+    environment: &[],
+    output: "debug/examples",
+    files: &[
+        "host_old",
+        "host_new",
+        "host_strict",
+        "libgreetings_old.so",
+        "libgreetings_new.so",
+        "libgreetings_changed.so",
+        "libgreetings_removed.so",
+    ],
+};
 
 /// As cargo builds without being told.
-pub const DEV: Build = Build { name: "dev", arguments: &[], environment: &[], output: "debug", files: ALL };
+pub const DEV: Build =
+    Build { name: "dev", arguments: HALVES, environment: &[], output: "debug", files: ALL };
 
 /// With optimisation, and nothing else changed.
 pub const RELEASE: Build =
-    Build { name: "release", arguments: &["--release"], environment: &[], output: "release", files: ALL };
+    Build { name: "release", arguments: RELEASED, environment: &[], output: "release", files: ALL };
 
 fn scratch_root() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -48,16 +74,23 @@ fn scratch_root() -> &'static Path {
 pub fn copied(fixture: &str) -> PathBuf {
     static COPIED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
     let mut all = COPIED.lock().unwrap();
-    all.get_or_insert_default().entry(fixture.to_owned()).or_insert_with(|| {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let to = scratch_root().join("fixtures").join(fixture);
-        copy_tree(&package.join("fixtures").join(fixture), &to, &package.join("../lcr-core").canonicalize().unwrap());
-        if !to.join("Cargo.lock").exists() {
-            // The same versions as this build's; cargo drops what is not used.
-            fs::copy(package.join("../Cargo.lock"), to.join("Cargo.lock")).unwrap();
-        }
-        to
-    }).clone()
+    all.get_or_insert_default()
+        .entry(fixture.to_owned())
+        .or_insert_with(|| {
+            let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let to = scratch_root().join("fixtures").join(fixture);
+            copy_tree(
+                &package.join("fixtures").join(fixture),
+                &to,
+                &package.join("../lcr-core").canonicalize().unwrap(),
+            );
+            if !to.join("Cargo.lock").exists() {
+                // The same versions as this build's; cargo drops what is not used.
+                fs::copy(package.join("../Cargo.lock"), to.join("Cargo.lock")).unwrap();
+            }
+            to
+        })
+        .clone()
 }
 
 fn copy_tree(from: &Path, to: &Path, core: &Path) {
