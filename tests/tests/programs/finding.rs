@@ -6,13 +6,20 @@ use crate::programs::Build;
 
 /// `find_one`: `me` 1, `only.one`, `lacks`. `find_two`: `me` 2, which replaces 1,
 /// and `me` 0. `find_other`: `me` 1. `find_twice`: `twice` 1 twice, `twice` 2,
-/// `fine`. `find_lies`: `honest`, and a note of `lie`.
+/// `fine`. `find_lies`: `honest`, and a note of `lie`. `find_stays`: `stays`.
 const FINDING: Build = Build {
     name: "finding",
     arguments: &["-p", "finding", "--examples"],
     environment: &[],
     output: "debug/examples",
-    files: &["libfind_one.so", "libfind_two.so", "libfind_other.so", "libfind_twice.so", "libfind_lies.so"],
+    files: &[
+        "libfind_one.so",
+        "libfind_two.so",
+        "libfind_other.so",
+        "libfind_twice.so",
+        "libfind_lies.so",
+        "libfind_stays.so",
+    ],
 };
 
 pub fn library(name: &str) -> PathBuf {

@@ -109,17 +109,32 @@ fn copy_tree(from: &Path, to: &Path, core: &Path) {
     }
 }
 
+/// The only one so far.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The flags of this run, if they ask for a sanitizer: the programs are then built
+/// with it, too.
+pub fn sanitizer_flags() -> Option<String> {
+    std::env::var("RUSTFLAGS").ok().filter(|flags| flags.contains("sanitizer"))
+}
+
 /// Runs cargo on a copied workspace, in a target directory that all fixtures share.
 pub fn cargo(fixture: &str, arguments: &[&str], environment: &[(&str, &str)]) -> PathBuf {
     let target = scratch_root().join("fixtures/target");
     let mut cargo = lcr_tests::cargo();
     cargo.current_dir(copied(fixture)).args(["build", "--offline", "--quiet"]).args(arguments);
     cargo.arg("--target-dir").arg(&target);
-    // Flags are the test's to choose.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").envs(environment.iter().copied());
+    // Flags are the test's to choose; but under a sanitizer everything is.
+    let sanitized = sanitizer_flags();
+    if let Some(flags) = &sanitized {
+        cargo.args(["--target", TARGET]).env("RUSTFLAGS", flags);
+    } else {
+        cargo.env_remove("RUSTFLAGS");
+    }
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").envs(environment.iter().copied());
     let output = cargo.output().expect("cargo runs");
     assert!(output.status.success(), "{fixture}: {}", String::from_utf8_lossy(&output.stderr));
-    target
+    if sanitized.is_some() { target.join(TARGET) } else { target }
 }
 
 impl Build {
@@ -138,6 +153,7 @@ impl Build {
                 for file in self.files {
                     // By renaming: another process may be running the old one.
                     let new = kept.join(format!("{file}.{}", std::process::id()));
+                    fs::create_dir_all(new.parent().unwrap()).unwrap();
                     fs::copy(target.join(self.output).join(file), &new).unwrap();
                     fs::rename(new, kept.join(file)).unwrap();
                 }
