@@ -33,6 +33,7 @@ pub const ALL: &[&str] = &[
     "all_dynamic",
     "clocks_static",
     "greeters_static",
+    "exported",
     "liblibclocks.so",
     "liblibgreeters.so",
 ];
