@@ -155,11 +155,7 @@ pub enum ContextError {
 }
 
 fn given_names(names: &[String]) -> String {
-    if names.is_empty() {
-        " (none was given)".to_owned()
-    } else {
-        format!(" (given: {})", names.join(", "))
-    }
+    if names.is_empty() { " (none was given)".to_owned() } else { format!(" (given: {})", names.join(", ")) }
 }
 
 fn article(kind: &str) -> &'static str {
@@ -338,10 +334,8 @@ impl Context {
     /// the provider's table really is; nothing can check that.
     pub unsafe fn require_raw<T>(&self, name: &str) -> Result<ptr::NonNull<T>, ContextError> {
         let required = self.dependency(name)?;
-        ptr::NonNull::new(required.table.cast_mut().cast::<T>()).ok_or_else(|| ContextError::Typed {
-            interface: self.interface.clone(),
-            name: name.to_owned(),
-        })
+        ptr::NonNull::new(required.table.cast_mut().cast::<T>())
+            .ok_or_else(|| ContextError::Typed { interface: self.interface.clone(), name: name.to_owned() })
     }
 
     fn dependency(&self, name: &str) -> Result<&Dependency, ContextError> {
@@ -468,11 +462,7 @@ impl Context {
                     .dependencies
                     .as_slice()
                     .iter()
-                    .map(|d| Dependency {
-                        name: d.name.as_str().to_owned(),
-                        gate: d.gate,
-                        table: d.table,
-                    })
+                    .map(|d| Dependency { name: d.name.as_str().to_owned(), gate: d.gate, table: d.table })
                     .collect(),
             }
         }
@@ -530,10 +520,7 @@ mod tests {
     #[test]
     fn a_missing_parameter_is_named_with_those_that_are_there() {
         let cx = Context::new().with("pid", 1).with("name", "x");
-        assert_eq!(
-            cx.text("uri").unwrap_err().to_string(),
-            "parameter `uri` is missing (given: pid, name)"
-        );
+        assert_eq!(cx.text("uri").unwrap_err().to_string(), "parameter `uri` is missing (given: pid, name)");
         assert_eq!(
             Context::new().int("pid").unwrap_err().to_string(),
             "parameter `pid` is missing (none was given)"
@@ -542,9 +529,6 @@ mod tests {
 
     #[test]
     fn a_uuid_prints_as_people_write_it() {
-        assert_eq!(
-            Value::Uuid([0x12; 16]).to_string(),
-            "12121212-1212-1212-1212-121212121212"
-        );
+        assert_eq!(Value::Uuid([0x12; 16]).to_string(), "12121212-1212-1212-1212-121212121212");
     }
 }

@@ -18,7 +18,6 @@ use std::ptr;
 
 pub use crate::construct::{MAGIC, Prologue, TypedTable};
 
-
 /// The version of everything that crosses the border between a program and a
 /// library: descriptors, tables, services. It stands in the name of a library's
 /// entry symbol too, `lcr_v1_library`.

@@ -539,7 +539,13 @@ macro_rules! __library_note {
             $crate::text::Piece::Str($crate::__private::known(::core::option_env!("CARGO_PKG_VERSION"))),
             $crate::text::Piece::Str("\",\"rustc\":\""),
             $crate::text::Piece::Str($crate::__private::RUSTC),
-            $crate::text::Piece::Str(::core::concat!("\",\"own_allocator\":", $own, ",\"stay\":", $stay, "}")),
+            $crate::text::Piece::Str(::core::concat!(
+                "\",\"own_allocator\":",
+                $own,
+                ",\"stay\":",
+                $stay,
+                "}"
+            )),
         ];
         #[used]
         #[unsafe(link_section = ".note.lcr")]

@@ -216,8 +216,11 @@ impl Found {
     fn describe(&self) -> String {
         let mut text = String::new();
         if !self.versions.is_empty() {
-            let versions: Vec<String> =
-                self.versions.iter().map(|(version, origin)| format!("version {version} ({origin})")).collect();
+            let versions: Vec<String> = self
+                .versions
+                .iter()
+                .map(|(version, origin)| format!("version {version} ({origin})"))
+                .collect();
             let _ = write!(text, "; there is {}", versions.join(", "));
         }
         if self.nowhere {

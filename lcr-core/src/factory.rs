@@ -19,9 +19,11 @@ mod loaded;
 mod offer;
 mod plan;
 mod replace;
+mod report;
 mod retire;
 mod search;
 mod slot;
+mod status;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -30,22 +32,24 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
 use self::history::History;
+pub use self::history::{Entry, Outcome, Timings};
 use self::index::Index;
 pub(crate) use self::instance::Gate;
-use self::loaded::Loaded;
-pub use self::history::{Entry, Outcome};
-pub use self::loaded::{KeptLibrary, sweep};
-pub use self::replace::{Failure, Replaced, Replacement, ReplaceError, Report, Step};
 use self::instance::{Dependencies, Gates, Held, RawHeld};
 use self::lines::{Line, Lines};
+use self::loaded::Loaded;
+pub use self::loaded::{KeptLibrary, sweep};
 use self::offer::Offer;
+pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
+pub use self::status::{Event, State, Status};
 use crate::context::Context;
 use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
@@ -138,6 +142,7 @@ pub(crate) struct Inner {
     gates: Gates,
     lines: Lines,
     history: History,
+    watchers: Mutex<Vec<Sender<Event>>>,
     raw_holders: Mutex<HashMap<String, usize>>,
     /// Places of libraries' singletons: by name, then version.
     external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
@@ -225,6 +230,7 @@ impl Builder {
                 gates: Gates::default(),
                 lines: Lines::default(),
                 history: History::default(),
+                watchers: Mutex::default(),
                 raw_holders: Mutex::default(),
                 external: Mutex::default(),
             }),
@@ -624,12 +630,10 @@ impl Wanted<'_> {
             }
             (Wanted::Raw, None) | (Wanted::Typed, _) => return Ok(()),
             (Wanted::Contract(wanted), None) => Mismatch::Raw { expected: wanted.contract().to_owned() },
-            (Wanted::Contract(wanted), Some(offered)) => {
-                match compatible(wanted.view(), offered.view()) {
-                    Ok(()) => return Ok(()),
-                    Err(mismatch) => mismatch,
-                }
-            }
+            (Wanted::Contract(wanted), Some(offered)) => match compatible(wanted.view(), offered.view()) {
+                Ok(()) => return Ok(()),
+                Err(mismatch) => mismatch,
+            },
         };
         Err(ReferenceError::Contract {
             name: interface.name.clone(),

@@ -340,7 +340,10 @@ unsafe fn received<C: Contract + ?Sized>(wire: HandleWire) -> Handle<C> {
 }
 
 /// The host's side: does what is behind `gate` fit `wanted`? Null if it does.
-pub(crate) unsafe extern "C" fn gate_accepts(gate: *const GateHead, wanted: *const Signature) -> *mut Message {
+pub(crate) unsafe extern "C" fn gate_accepts(
+    gate: *const GateHead,
+    wanted: *const Signature,
+) -> *mut Message {
     // SAFETY: the caller has a count of the gate; the signature is a constant of a
     // module that is mapped while it asks.
     match unsafe { Gate::accepts(gate, &*wanted) } {

@@ -236,10 +236,10 @@ impl Section {
     ///
     /// The process has no descriptor left.
     pub fn attach(&mut self, descriptor: impl AsFd) -> Result<&mut Self, StateError> {
-        let copy = descriptor.as_fd().try_clone_to_owned().map_err(|error| StateError::Duplicate {
-            name: self.name.clone(),
-            error: error.to_string(),
-        })?;
+        let copy = descriptor
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| StateError::Duplicate { name: self.name.clone(), error: error.to_string() })?;
         self.descriptors.push(copy);
         Ok(self)
     }
@@ -269,10 +269,9 @@ impl Section {
     ///
     /// There are fewer, or the process has none left.
     pub fn take(&self, number: usize) -> Result<OwnedFd, StateError> {
-        self.descriptor(number)?.try_clone_to_owned().map_err(|error| StateError::Duplicate {
-            name: self.name.clone(),
-            error: error.to_string(),
-        })
+        self.descriptor(number)?
+            .try_clone_to_owned()
+            .map_err(|error| StateError::Duplicate { name: self.name.clone(), error: error.to_string() })
     }
 }
 
@@ -337,7 +336,8 @@ unsafe extern "C" fn restore<T: Handover>(cx: *const ContextWire, state: StateWi
         // SAFETY: the factory gives the state up, and lends the context until this
         // returns.
         let (cx, state) = unsafe { (Context::from_wire(cx), Sections::from_wire(state, &Frame::new())) };
-        T::restore(&cx, &State::from_sections(state)).map(|object| Box::into_raw(Box::new(object)).cast::<()>())
+        T::restore(&cx, &State::from_sections(state))
+            .map(|object| Box::into_raw(Box::new(object)).cast::<()>())
     }));
     match made {
         Ok(Ok(object)) => Constructed { object, error: ptr::null_mut(), panicked: 0 },

@@ -118,12 +118,7 @@ const fn append<const N: usize>(mut out: [u8; N], mut at: usize, pieces: &[Piece
     (out, at)
 }
 
-const fn copy<const N: usize>(
-    mut out: [u8; N],
-    at: usize,
-    bytes: &[u8],
-    count: usize,
-) -> ([u8; N], usize) {
+const fn copy<const N: usize>(mut out: [u8; N], at: usize, bytes: &[u8], count: usize) -> ([u8; N], usize) {
     let mut i = 0;
     while i < count {
         out[at + i] = bytes[i];

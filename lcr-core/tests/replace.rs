@@ -26,7 +26,6 @@ static IN: AtomicBool = AtomicBool::new(false);
 mod plain {
     use super::*;
 
-
     #[derive(Interface)]
     #[interface(name = "plain", version = 0, replaces(1), contract = dyn Counter)]
     pub struct Zero(AtomicU64);

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
 use super::offer::Offer;
-use super::replace::{Failure, Replaced};
+use super::replace::{Failure, Replaced, Report};
+use super::status::Event;
 use super::{Factory, Inner};
 
 /// How many entries are kept; the oldest go first.
@@ -34,6 +35,21 @@ pub struct Entry {
     pub uid: Option<u32>,
     /// How it went.
     pub outcome: Outcome,
+    /// How long its steps took; `None` where it failed.
+    pub timings: Option<Timings>,
+}
+
+/// How long the steps of a replacement took; see [`Report`] for what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// Until everything was ready.
+    pub prepared: Duration,
+    /// How long calls were held.
+    pub held: Duration,
+    /// The switch itself.
+    pub switched: Duration,
+    /// Until the old version was destroyed; `None`: it was not yet.
+    pub drained: Option<Duration>,
 }
 
 /// How a replacement went.
@@ -46,9 +62,20 @@ pub enum Outcome {
 }
 
 impl Entry {
-    pub(super) fn new(replaced: &Replaced, outcome: Outcome, uid: Option<u32>) -> Self {
+    pub(super) fn done(replaced: &Replaced, report: &Report, uid: Option<u32>) -> Self {
         let Replaced { interface, from, to, file, sha256, pinned: _ } = replaced.clone();
-        Entry { time: SystemTime::now(), interface, from, to: Some(to), file, sha256, uid, outcome }
+        let &Report { interfaces: _, prepared, held, switched, drained, held_calls: _ } = report;
+        Entry {
+            time: SystemTime::now(),
+            interface,
+            from,
+            to: Some(to),
+            file,
+            sha256,
+            uid,
+            outcome: Outcome::Done,
+            timings: Some(Timings { prepared, held, switched, drained }),
+        }
     }
 
     pub(super) fn failed(failure: &Failure, file: Option<PathBuf>, uid: Option<u32>) -> Self {
@@ -61,6 +88,7 @@ impl Entry {
             sha256: None,
             uid,
             outcome: Outcome::Failed(failure.to_string()),
+            timings: None,
         }
     }
 }
@@ -100,7 +128,7 @@ struct Records {
 }
 
 impl History {
-    pub(super) fn add(&self, entry: Entry, previous: Option<Option<Previous>>) {
+    fn add(&self, entry: Entry, previous: Option<Option<Previous>>) {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(previous) = previous {
             records.previous.retain(|(name, _)| *name != entry.interface);
@@ -122,6 +150,12 @@ impl History {
 }
 
 impl Inner {
+    /// Keeps an entry, and tells those who watch.
+    pub(super) fn record(&self, entry: Entry, previous: Option<Option<Previous>>) {
+        self.history.add(entry.clone(), previous);
+        self.tell(&Event::Replacement(entry));
+    }
+
     fn entries(&self) -> Vec<Entry> {
         self.history.0.lock().unwrap_or_else(PoisonError::into_inner).entries.clone()
     }

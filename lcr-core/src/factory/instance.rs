@@ -147,7 +147,7 @@ impl Gate {
             // SAFETY: as above.
             None => unsafe {
                 if release_last(head) {
-                    let _work = (*gate).releasing();
+                    let _work = Gate::releasing(&*gate);
                     Self::close(gate);
                 }
             },

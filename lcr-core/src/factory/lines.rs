@@ -59,8 +59,16 @@ impl Lines {
     }
 
     /// From now on, `offer` answers for `replaced` and for its own version, in the
-    /// line of `slot`. Returns what stood there before.
-    pub(crate) fn succeed(&self, name: &str, replaced: i32, offer: Offer, slot: &Arc<Slot>) -> Option<Line> {
+    /// line of `slot`. With `back`, the version that it goes back from is answered
+    /// as it was before. Returns what stood there before.
+    pub(crate) fn succeed(
+        &self,
+        name: &str,
+        replaced: i32,
+        offer: Offer,
+        slot: &Arc<Slot>,
+        back: bool,
+    ) -> Option<Line> {
         let mut lines = self.lock();
         let before = lines.iter().position(|l| l.name == name && Arc::ptr_eq(&l.slot, slot));
         let mut answers = before.map_or_else(Vec::new, |at| lines[at].answers.clone());
@@ -68,6 +76,9 @@ impl Lines {
             if !answers.contains(&version) {
                 answers.push(version);
             }
+        }
+        if back && replaced != offer.version() {
+            answers.retain(|v| *v != replaced);
         }
         let line = Line { name: name.to_owned(), answers, offer, slot: Arc::clone(slot) };
         let before = match before {
@@ -79,20 +90,6 @@ impl Lines {
         };
         self.any.store(true, Ordering::Release);
         before
-    }
-
-    /// Puts a line back as it was; `None`: there was none.
-    pub(crate) fn put_back(&self, name: &str, slot: &Arc<Slot>, before: Option<Line>) {
-        let mut lines = self.lock();
-        let at = lines.iter().position(|l| l.name == name && Arc::ptr_eq(&l.slot, slot));
-        let gone = match (at, before) {
-            (Some(at), Some(line)) => Some(std::mem::replace(&mut lines[at], line)),
-            (Some(at), None) => Some(lines.swap_remove(at)),
-            (None, _) => None,
-        };
-        drop(lines);
-        // Perhaps the last offer of a library, which is unloaded without the lock.
-        drop(gone);
     }
 
     /// All lines.

@@ -144,7 +144,8 @@ impl Inner {
             unsafe { object.close() };
             error
         })?;
-        let loaded = Arc::new(Loaded { path, stamp, library: ManuallyDrop::new(library), sha256: OnceCell::new() });
+        let loaded =
+            Arc::new(Loaded { path, stamp, library: ManuallyDrop::new(library), sha256: OnceCell::new() });
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&loaded));
         Ok(loaded)
     }

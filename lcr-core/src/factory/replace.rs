@@ -26,7 +26,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::history::{Entry, Outcome, Previous};
+use super::history::{Entry, Previous};
 use super::instance::{Built, Dependencies, GateRef};
 use super::lines::Line;
 use super::offer::Offer;
@@ -36,7 +36,9 @@ use super::slot::Slot;
 use super::{Factory, Inner, Source, Wanted, plan};
 use crate::contract::Mismatch;
 use crate::error::ReferenceError;
-use crate::gate::{BarrierRefused, Hold, HoldRefused, Inside, InstanceHead, NotQuiet, Pins, Worker, wait_quiet};
+use crate::gate::{
+    BarrierRefused, Hold, HoldRefused, Inside, InstanceHead, NotQuiet, Pins, Worker, wait_quiet,
+};
 use crate::handover::{Failed as Refusal, Saved};
 use crate::library::Candidate;
 use crate::metadata::{Interface, Metadata};
@@ -101,9 +103,11 @@ impl Factory {
     /// has changed.
     pub fn rollback(&self, interface: &str) -> Result<Replacement, Failure> {
         let fail = |error| Failure::new(interface, Step::Prepare, error);
-        let previous = self.inner.history.previous(interface).ok_or_else(|| {
-            fail(ReplaceError::NothingBefore { interface: interface.to_owned() })
-        })?;
+        let previous = self
+            .inner
+            .history
+            .previous(interface)
+            .ok_or_else(|| fail(ReplaceError::NothingBefore { interface: interface.to_owned() }))?;
         let mut replacement = self.replace(interface).version(previous.version);
         replacement.back = true;
         let ask = &mut replacement.asks[0];
@@ -172,7 +176,8 @@ impl Replacement {
         let turn = Turn::take(start + self.timeout).map_err(|e| self.failure(Step::Prepare, e))?;
         let mut interfaces = Vec::new();
         for ask in &self.asks {
-            let choice = Choice::make(&self.factory.inner, ask, self.back).map_err(|e| fail(ask, Step::Prepare, e))?;
+            let choice =
+                Choice::make(&self.factory.inner, ask, self.back).map_err(|e| fail(ask, Step::Prepare, e))?;
             choice.check(&self.factory.inner).map_err(|e| fail(ask, Step::Prepare, e))?;
             interfaces.push(choice.describe());
         }
@@ -196,10 +201,11 @@ impl Replacement {
         match &outcome {
             Ok((report, previous)) => {
                 for (replaced, previous) in report.interfaces.iter().zip(previous) {
-                    inner.history.add(Entry::new(replaced, Outcome::Done, self.requester), Some(previous.clone()));
+                    let entry = Entry::done(replaced, report, self.requester);
+                    inner.record(entry, Some(previous.clone()));
                 }
             }
-            Err(failure) => inner.history.add(
+            Err(failure) => inner.record(
                 Entry::failed(failure, self.asks.first().and_then(|a| a.file.clone()), self.requester),
                 None,
             ),
@@ -237,7 +243,7 @@ impl Replacement {
         let mut previous = Vec::new();
         for p in &prepared {
             previous.push(Previous::of(&p.before));
-            p.remember(inner);
+            p.remember(inner, self.back);
         }
         drop(prepared);
         // The next transaction need not wait for these callers.
@@ -444,7 +450,7 @@ impl Prepared {
     }
 
     /// From now on references are answered by the new version.
-    fn remember(&self, inner: &Inner) {
+    fn remember(&self, inner: &Inner, back: bool) {
         let slots: Vec<std::sync::Arc<Slot>> =
             self.targets.iter().filter_map(|t| t.gate.slot().cloned()).collect();
         let slots = if slots.is_empty() {
@@ -454,7 +460,7 @@ impl Prepared {
         };
         for (at, slot) in slots.iter().enumerate() {
             let replaced = self.from.get(at).or(self.from.last()).copied().unwrap_or(self.offer.version());
-            drop(inner.lines.succeed(&self.name, replaced, self.offer.clone(), slot));
+            drop(inner.lines.succeed(&self.name, replaced, self.offer.clone(), slot, back));
         }
     }
 }
@@ -510,7 +516,8 @@ impl<'t> Paused<'t> {
                     // SAFETY: the object is the table's, alive behind its gate.
                     built.hand_over(|table, object| unsafe { table.pause(object) })
                 });
-                flatten(said).map_err(|refusal| Failure::of_component(&p.name, Step::Pause, "pause", refusal))?;
+                flatten(said)
+                    .map_err(|refusal| Failure::of_component(&p.name, Step::Pause, "pause", refusal))?;
                 paused.gates.push(&target.gate);
             }
         }

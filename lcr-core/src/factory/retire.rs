@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::instance::{Built, GateRef};
+use super::offer::Offer;
 use super::replace::quiet;
 
 /// An instance that stands behind its gate no more.
@@ -77,9 +78,9 @@ fn wait_for_all() {
     }
 }
 
-/// The versions of `interface` that are on their way out.
-pub(crate) fn leaving(interface: &str) -> Vec<i32> {
+/// What was behind `gate` and is on its way out.
+pub(crate) fn leaving(gate: &GateRef) -> Vec<Offer> {
     let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let of_name = waiting.0.iter().filter(|r| r.gate.head().name() == interface);
-    of_name.map(|r| r.built.offer().version()).collect()
+    let of_gate = waiting.0.iter().filter(|r| std::ptr::eq(r.gate.head(), gate.head()));
+    of_gate.map(|r| r.built.offer().clone()).collect()
 }

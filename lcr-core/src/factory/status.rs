@@ -1,0 +1,175 @@
+//! What lives in a factory now, for those who watch.
+
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::history::{Entry, Outcome};
+use super::instance::GateRef;
+use super::{Factory, Inner, retire};
+
+/// One interface of a running program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// The version that serves, or would.
+    pub version: i32,
+    /// Whether it does.
+    pub state: State,
+    /// The library that it comes from; `None`: compiled in.
+    pub file: Option<PathBuf>,
+    /// The component that offers it.
+    pub component: String,
+    /// Handles, pinned instances and raw references to it.
+    pub references: usize,
+    /// Calls that were counted while somebody watched; `None`: nobody does.
+    pub calls: Option<u64>,
+}
+
+/// What an interface is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// It has an instance that serves.
+    Live,
+    /// Callers wait: state is being handed over.
+    Held,
+    /// Nobody has referenced it.
+    Idle,
+    /// A replaced version whose last caller has not left.
+    Leaving,
+}
+
+impl State {
+    /// The state as a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Live => "live",
+            State::Held => "held",
+            State::Idle => "idle",
+            State::Leaving => "leaving",
+        }
+    }
+}
+
+/// Something that happened in a factory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A replacement ended, this way or that.
+    Replacement(Entry),
+}
+
+impl Event {
+    /// The event as a word: `replaced` or `failed`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Event::Replacement(Entry { outcome: Outcome::Done, .. }) => "replaced",
+            Event::Replacement(Entry { outcome: Outcome::Failed(_), .. }) => "failed",
+        }
+    }
+}
+
+impl Factory {
+    /// All interfaces: those that are compiled in, and those of libraries that are
+    /// in use; by name, then version.
+    #[must_use]
+    pub fn interfaces(&self) -> Vec<Status> {
+        let inner = &self.inner;
+        let gates = inner.gates.all();
+        let mut all: Vec<Status> = gates.iter().map(GateRef::status).collect();
+        for gate in &gates {
+            for offer in retire::leaving(gate) {
+                all.push(Status {
+                    name: offer.name(),
+                    version: offer.version(),
+                    state: State::Leaving,
+                    file: offer.library().map(|l| l.path().to_owned()),
+                    component: offer.component().to_owned(),
+                    references: 0,
+                    calls: None,
+                });
+            }
+        }
+        let index = &inner.compiled_in().index;
+        for offer in (0..index.len()).map(|position| index.offer(position)) {
+            let name = offer.name();
+            let is_answered = inner.lines.of(&name, offer.version()).is_some();
+            let is_listed =
+                all.iter().any(|s| s.name == name && s.version == offer.version() && s.file.is_none());
+            if !is_listed && !is_answered {
+                let references = if offer.prologue().is_none() { inner.raw_holders(&name) } else { 0 };
+                all.push(Status {
+                    version: offer.version(),
+                    state: if references > 0 { State::Live } else { State::Idle },
+                    file: None,
+                    component: offer.component().to_owned(),
+                    references,
+                    calls: None,
+                    name,
+                });
+            }
+        }
+        for line in inner.lines.all() {
+            let is_live = all.iter().any(|s| s.name == line.name && s.version == line.offer.version());
+            if !is_live {
+                all.push(Status {
+                    version: line.offer.version(),
+                    state: State::Idle,
+                    file: line.offer.library().map(|l| l.path().to_owned()),
+                    component: line.offer.component().to_owned(),
+                    references: 0,
+                    calls: None,
+                    name: line.name,
+                });
+            }
+        }
+        all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
+        all
+    }
+
+    /// Starts or stops counting the calls of all live interfaces. While they are
+    /// counted, a call costs a few nanoseconds more; otherwise nothing.
+    pub fn count_calls(&self, count: bool) {
+        for gate in self.inner.gates.all() {
+            gate.head().count_calls(count);
+        }
+    }
+
+    /// The replacements that end from now on, as they end. The channel is closed
+    /// when the receiver is dropped.
+    #[must_use]
+    pub fn events(&self) -> Receiver<Event> {
+        let (sender, receiver) = channel();
+        self.inner.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
+    }
+}
+
+impl Inner {
+    /// Tells everyone who watches.
+    pub(super) fn tell(&self, event: &Event) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|watcher: &Sender<Event>| watcher.send(event.clone()).is_ok());
+    }
+}
+
+impl GateRef {
+    fn status(&self) -> Status {
+        let offer = self.offer();
+        let head = self.head();
+        Status {
+            name: head.name().to_owned(),
+            version: offer.version(),
+            state: if head.is_held() { State::Held } else { State::Live },
+            file: offer.library().map(|l| l.path().to_owned()),
+            component: offer.component().to_owned(),
+            // But for the count that is being looked with.
+            references: head.refs().load(std::sync::atomic::Ordering::Relaxed).saturating_sub(1),
+            calls: head.is_counting().then(|| head.counted_calls()),
+        }
+    }
+}
