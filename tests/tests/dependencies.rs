@@ -148,7 +148,7 @@ fn a_dependency_of_another_contract_is_refused_to_the_constructor() {
          mistaken constructor\n\
          clock destructor\n\
          construct: the constructor of `mistaken` version 0 (origin) failed: of what interface `mistaken` \
-         requires, `clock` version 0 (origin) does not fit: the contract is `Clock`, and `Thing` was wanted\n\
+         requires, `clock` version 1 (origin) does not fit: the contract is `Clock`, and `Thing` was wanted\n\
          releasing\n",
     );
 }
