@@ -326,10 +326,21 @@ impl GateHead {
     /// stands behind the gate no more and [`wait_quiet`] found it quiet. Only one
     /// thread may replace at a time, and the gate must not be held.
     pub unsafe fn swap(&self, new: *const InstanceHead) -> Result<*const InstanceHead, BarrierRefused> {
-        barrier::heavy()?;
+        check_barrier()?;
+        // SAFETY: the caller's word; the barrier was not refused.
+        Ok(unsafe { self.exchange(new) })
+    }
+
+    /// [`swap`](Self::swap) by one who has just made sure of the barrier with
+    /// [`check_barrier`], for several gates perhaps: it cannot fail.
+    ///
+    /// # Safety
+    ///
+    /// As for `swap`.
+    pub unsafe fn exchange(&self, new: *const InstanceHead) -> *const InstanceHead {
         let old = protocol::exchange(&self.cur, new.expose_provenance());
         debug_assert_eq!(old & HELD, 0, "`{}` was swapped while it was held", self.name());
-        Ok(instance_at(old))
+        instance_at(old)
     }
 
     /// Whether the gate is held (or not yet opened).
@@ -447,6 +458,16 @@ impl fmt::Debug for InstanceHead {
             .field("pins", &self.pins())
             .finish_non_exhaustive()
     }
+}
+
+/// Makes sure of the barrier without which nobody could tell when an instance that
+/// was exchanged is quiet. It is refused at once or never.
+///
+/// # Errors
+///
+/// It is refused.
+pub fn check_barrier() -> Result<(), BarrierRefused> {
+    barrier::heavy()
 }
 
 /// The instance that a gate's word names.
