@@ -18,6 +18,39 @@ pub trait Work: Send + Sync {
     fn greet(&self, who: &str) -> String;
     /// A buffer in, the same buffer out.
     fn turn(&self, data: Vec<u8>) -> Vec<u8>;
+    /// The two words of a `Box<dyn Work>` made on this side of the border, leaked:
+    /// see [`Plain`].
+    fn plain(&self) -> (u64, u64);
+}
+
+/// A `&'static dyn Work` of the other side, as one would pass it without a
+/// framework between modules that one compiler has built on one day. What a call
+/// through it costs is what the border itself costs: the distance of the code.
+#[derive(Clone, Copy)]
+pub struct Plain(&'static dyn Work);
+
+impl Plain {
+    /// That of the side that `work` is on.
+    pub fn of(work: &Handle<dyn Work>) -> Plain {
+        let (data, vtable) = work.plain();
+        // SAFETY: the two words of a leaked `Box<dyn Work>`; both sides are built in
+        // one run of cargo, which the benchmark does, and so agree on the layout.
+        Plain(unsafe { std::mem::transmute::<[u64; 2], &'static dyn Work>([data, vtable]) })
+    }
+}
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Plain")
+    }
+}
+
+/// The words of a new one.
+fn plain() -> (u64, u64) {
+    let plain: &'static dyn Work = std::hint::black_box(Box::leak(boxed()));
+    // SAFETY: two words of plain data.
+    let [data, vtable] = unsafe { std::mem::transmute::<&'static dyn Work, [u64; 2]>(plain) };
+    (data, vtable)
 }
 
 /// What calls: `calls` times in a row, in one of the ways of [`Way`]. Answers how
@@ -32,7 +65,7 @@ pub trait Driver: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Way {
-    /// `Box<dyn Work>`: the same type, no framework.
+    /// `Box<dyn Work>` of the callee's side: the same type, no framework.
     Boxed,
     /// An `Instance`.
     Instance,
@@ -90,7 +123,7 @@ pub mod components {
 
     use lcr_core::{Handle, Instance};
 
-    use super::{BUFFER, Driver, Way, Work};
+    use super::{BUFFER, Driver, Plain, Way, Work};
 
     /// Adds.
     #[derive(lcr_core::Interface)]
@@ -136,6 +169,10 @@ pub mod components {
             data[0] = data[0].wrapping_add(1);
             data
         }
+
+        fn plain(&self) -> (u64, u64) {
+            super::plain()
+        }
     }
 
     impl Work for Next {
@@ -149,6 +186,10 @@ pub mod components {
 
         fn turn(&self, data: Vec<u8>) -> Vec<u8> {
             self.0.turn(data)
+        }
+
+        fn plain(&self) -> (u64, u64) {
+            super::plain()
         }
     }
 
@@ -165,7 +206,7 @@ pub mod components {
 
     impl Driver for Caller {
         fn drive(&self, work: Handle<dyn Work>, way: u32, calls: u64) -> Duration {
-            let boxed = super::boxed();
+            let boxed = black_box(Plain::of(&work)).0;
             let pinned = Handle::instance(&work);
             match Way::ALL[way as usize] {
                 Way::Boxed => add(calls, |x| boxed.add(x)),
@@ -175,7 +216,7 @@ pub mod components {
                     let inside = Handle::enter(&work);
                     add(calls, |x| inside.add(x))
                 }
-                Way::BoxedOne => add(calls, |x| one_boxed(&*boxed, x)),
+                Way::BoxedOne => add(calls, |x| one_boxed(boxed, x)),
                 Way::InstanceOne => add(calls, |x| one_instance(&pinned, x)),
                 Way::HandleOne => add(calls, |x| one_handle(&work, x)),
                 Way::BoxedText => text(calls, |who| boxed.greet(who)),
