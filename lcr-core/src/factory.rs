@@ -6,7 +6,7 @@
 //! of themselves without running them, and loads that one alone. What the
 //! interface requires is constructed before it, in order, and released after it.
 //!
-//! There is one process-wide factory, behind the free functions [`reference`],
+//! There is one process-wide factory, behind the free functions [`reference()`],
 //! [`reference_with`] and [`reference_raw`]; a program that wants other places,
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
@@ -76,14 +76,14 @@ pub fn reference<C: Contract + ?Sized>(
     reference_with(name, version, &Context::new())
 }
 
-/// Like [`reference`], with parameters for the constructor.
+/// Like [`reference()`], with parameters for the constructor.
 ///
 /// A singleton is constructed with the context of the reference that finds none
 /// live; later references get that instance, and their context is not looked at.
 ///
 /// # Errors
 ///
-/// As for [`reference`].
+/// As for [`reference()`].
 pub fn reference_with<C: Contract + ?Sized>(
     name: &str,
     version: impl Into<Version>,
@@ -101,7 +101,7 @@ pub fn reference_with<C: Contract + ?Sized>(
 ///
 /// # Errors
 ///
-/// As for [`reference`].
+/// As for [`reference()`].
 ///
 /// # Safety
 ///
@@ -145,11 +145,14 @@ pub(crate) struct Inner {
     watchers: Mutex<Vec<Sender<Event>>>,
     raw_holders: Mutex<HashMap<String, usize>>,
     /// Places of libraries' singletons: by name, then version.
-    external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
+    external: Mutex<HashMap<String, VersionSlots>>,
 }
 
 /// The factories that libraries may know by number.
 static NUMBERED: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
+/// The places of one name's versions.
+type VersionSlots = Vec<(i32, Arc<Slot>)>;
 
 struct CompiledIn {
     index: Index,
@@ -253,7 +256,7 @@ impl Factory {
         &PROCESS
     }
 
-    /// References an interface; see [`reference`](crate::reference()).
+    /// References an interface; see [`reference()`](crate::reference()).
     ///
     /// # Errors
     ///
@@ -639,7 +642,7 @@ impl Wanted<'_> {
             name: interface.name.clone(),
             version: interface.version,
             origin: origin(),
-            mismatch,
+            mismatch: Box::new(mismatch),
         })
     }
 }

@@ -66,7 +66,7 @@ use protocol::{COUNTING, HELD, TAGS};
 pub use barrier::WITHOUT_HEAVY;
 pub use barrier::{BarrierRefused, readers_pay_a_fence};
 pub use hold::{Hold, HoldRefused, Opened, Worker, Working};
-pub use quiet::{Inside, NotQuiet, Pins, wait_quiet};
+pub use quiet::{Inside, NotQuiet, Pins, wait_quiet, wait_quiet_unless};
 
 /// What callers see of an interface: which instance answers.
 ///

@@ -22,9 +22,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::history::{Entry, Previous};
 use super::instance::{Built, Dependencies, GateRef};
@@ -55,6 +56,7 @@ pub struct Replacement {
     asks: Vec<Ask>,
     timeout: Duration,
     requester: Option<u32>,
+    cancelled: Arc<AtomicBool>,
     back: bool,
 }
 
@@ -90,6 +92,7 @@ impl Factory {
             asks: vec![Ask { interface: interface.to_owned(), file: None, version: None, offer: None }],
             timeout: TIMEOUT,
             requester: None,
+            cancelled: Arc::default(),
             back: false,
         }
     }
@@ -166,6 +169,13 @@ impl Replacement {
         self
     }
 
+    /// Calls it off when `cancelled` becomes true before the switch: it is undone
+    /// then, as at a failure. Afterwards it is too late, and done.
+    pub fn cancelled_by(mut self, cancelled: Arc<AtomicBool>) -> Self {
+        self.cancelled = cancelled;
+        self
+    }
+
     /// Makes every check and changes nothing: no code of the new version runs.
     ///
     /// # Errors
@@ -173,7 +183,8 @@ impl Replacement {
     /// What [`run`](Self::run) would fail with before it builds.
     pub fn plan(self) -> Result<Report, Failure> {
         let start = Instant::now();
-        let turn = Turn::take(start + self.timeout).map_err(|e| self.failure(Step::Prepare, e))?;
+        let turn =
+            Turn::take(start + self.timeout, &self.cancelled).map_err(|e| self.failure(Step::Prepare, e))?;
         let mut interfaces = Vec::new();
         for ask in &self.asks {
             let choice =
@@ -220,7 +231,8 @@ impl Replacement {
     fn transact(&self, start: Instant) -> Result<(Report, Vec<Option<Previous>>), Failure> {
         let deadline = start + self.timeout;
         let inner = &self.factory.inner;
-        let turn = Turn::take(deadline).map_err(|error| self.failure(Step::Prepare, error))?;
+        let turn =
+            Turn::take(deadline, &self.cancelled).map_err(|error| self.failure(Step::Prepare, error))?;
 
         let mut prepared = Vec::new();
         for ask in &self.asks {
@@ -228,6 +240,7 @@ impl Replacement {
                 Choice::make(inner, ask, self.back).map_err(|error| fail(ask, Step::Prepare, error))?;
             choice.check(inner).map_err(|error| fail(ask, Step::Prepare, error))?;
             prepared.push(choice.prepare(inner).map_err(|error| fail(ask, Step::Prepare, error))?);
+            still_wanted(&self.cancelled).map_err(|error| fail(ask, Step::Prepare, error))?;
         }
         let mut report = Report::default();
         for p in &prepared {
@@ -235,9 +248,9 @@ impl Replacement {
         }
         let together = self.asks.len() > 1;
         let switched = if together || prepared.iter().any(Prepared::hands_state_over) {
-            switch_held(&mut prepared, start, deadline, &mut report)?
+            switch_held(&mut prepared, start, deadline, &self.cancelled, &mut report)?
         } else {
-            switch_open(&mut prepared, start, &mut report)?
+            switch_open(&mut prepared, start, &self.cancelled, &mut report)?
         };
         let switch_at = Instant::now();
         let mut previous = Vec::new();
@@ -341,7 +354,7 @@ impl Choice {
         gate.callers_accept(self.interface.contract.as_ref()).map_err(|mismatch| ReplaceError::Contract {
             interface: self.name.clone(),
             to: self.interface.version,
-            mismatch,
+            mismatch: Box::new(mismatch),
         })
     }
 
@@ -361,8 +374,9 @@ impl Choice {
     }
 
     /// Loads it, and constructs what it requires.
-    fn prepare(self, inner: &std::sync::Arc<Inner>) -> Result<Prepared, ReplaceError> {
+    fn prepare(self, inner: &Arc<Inner>) -> Result<Prepared, ReplaceError> {
         let wanted = if self.interface.contract.is_some() { Wanted::Typed } else { Wanted::Raw };
+        plan::check(inner, &self.source)?;
         let offer = inner.offer(&self.source, wanted)?;
         let mut report = self.describe();
         report.sha256 = offer.library().and_then(|l| l.sha256());
@@ -397,7 +411,7 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
         let hits = seen.interfaces().filter(|i| i.name == *name).map(|interface| {
             let hit = Hit {
                 wish: Version::exact(interface.version),
-                seen: std::sync::Arc::clone(&seen),
+                seen: Arc::clone(&seen),
                 interface: interface.clone(),
             };
             (Source::External(hit), interface.clone())
@@ -417,7 +431,7 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
         for interface in seen.interfaces().filter(|i| i.name == *name) {
             let hit = Hit {
                 wish: Version::exact(interface.version),
-                seen: std::sync::Arc::clone(&seen),
+                seen: Arc::clone(&seen),
                 interface: interface.clone(),
             };
             all.push((Source::External(hit), interface.clone()));
@@ -427,10 +441,10 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
 }
 
 /// The notes of the file, through the same door as its code.
-fn read(file: &Path, inner: &Inner) -> Result<std::sync::Arc<Seen>, ReplaceError> {
+fn read(file: &Path, inner: &Inner) -> Result<Arc<Seen>, ReplaceError> {
     let candidate = Candidate::open(file, &inner.policy).map_err(ReferenceError::from)?;
     let metadata = Metadata::read_from(candidate.file(), file).map_err(ReferenceError::from)?;
-    Ok(std::sync::Arc::new(Seen::verified(file.to_owned(), candidate.stamp(), metadata)))
+    Ok(Arc::new(Seen::verified(file.to_owned(), candidate.stamp(), metadata)))
 }
 
 /// A new version that is loaded, and whose dependencies live.
@@ -456,8 +470,7 @@ impl Prepared {
 
     /// From now on references are answered by the new version.
     fn remember(&self, inner: &Inner, back: bool) {
-        let slots: Vec<std::sync::Arc<Slot>> =
-            self.targets.iter().filter_map(|t| t.gate.slot().cloned()).collect();
+        let slots: Vec<Arc<Slot>> = self.targets.iter().filter_map(|t| t.gate.slot().cloned()).collect();
         let slots = if slots.is_empty() {
             vec![inner.slot_of(&self.name, self.from.last().copied().unwrap_or(self.offer.version()))]
         } else {
@@ -475,6 +488,7 @@ impl Prepared {
 fn switch_open(
     prepared: &mut [Prepared],
     start: Instant,
+    cancelled: &AtomicBool,
     report: &mut Report,
 ) -> Result<Vec<Retired>, Failure> {
     let mut switched = Vec::new();
@@ -484,6 +498,7 @@ fn switch_open(
             let dependencies = target.dependencies.take().unwrap_or_default();
             let built = Built::successor(&target.gate, p.offer.clone(), dependencies)
                 .map_err(|error| Failure::new(&p.name, Step::Build, error.into()))?;
+            still_wanted(cancelled).map_err(|error| Failure::new(&p.name, Step::Build, error))?;
             ready.push((target.gate.clone(), built, p.name.clone(), p.offer.version()));
         }
     }
@@ -492,7 +507,7 @@ fn switch_open(
     for (gate, built, name, to) in ready {
         let acceptance = gate.close_acceptance();
         gate.callers_accept(built.offer().contract().as_ref()).map_err(|mismatch| {
-            let error = ReplaceError::Contract { interface: name.clone(), to, mismatch };
+            let error = ReplaceError::Contract { interface: name.clone(), to, mismatch: Box::new(mismatch) };
             Failure::new(&name, Step::Switch, error)
         })?;
         // SAFETY: the instance was built for this gate, and is owned by it from here on
@@ -564,6 +579,7 @@ fn switch_held(
     prepared: &mut [Prepared],
     start: Instant,
     deadline: Instant,
+    cancelled: &AtomicBool,
     report: &mut Report,
 ) -> Result<Vec<Retired>, Failure> {
     let name = prepared.first().map_or_else(String::new, |p| p.name.clone());
@@ -588,7 +604,9 @@ fn switch_held(
     // gates are freed by `retire` only; the gates differ, being of a list.
     let hold = unsafe { Hold::begin(&heads) }.map_err(|error| fail(Step::Drain, error.into()))?;
     let hold = HeldGates { hold: Some(hold), paused: Some(paused) };
-    hold.get().wait_quiet(Some(deadline)).map_err(|error| fail(Step::Drain, error.into()))?;
+    let quiet = hold.get().wait_quiet_unless(Some(deadline), cancelled);
+    still_wanted(cancelled).map_err(|error| fail(Step::Drain, error))?;
+    quiet.map_err(|error| fail(Step::Drain, error.into()))?;
 
     let worker = hold.get().worker();
     let mut states: Vec<Option<Saved>> = Vec::new();
@@ -599,13 +617,18 @@ fn switch_held(
         built.push(build(p, gate, dependencies, saved, worker)?);
     }
 
+    still_wanted(cancelled).map_err(|error| fail(Step::Switch, error))?;
     let switching = Instant::now();
     let mut acceptances = Vec::new();
     for ((p, gate), built) in targets.iter().zip(&built) {
         let acceptance = gate.close_acceptance();
         gate.callers_accept(built.offer().contract().as_ref()).map_err(|mismatch| {
             let (interface, to) = (p.name.clone(), p.offer.version());
-            Failure::new(&p.name, Step::Switch, ReplaceError::Contract { interface, to, mismatch })
+            Failure::new(
+                &p.name,
+                Step::Switch,
+                ReplaceError::Contract { interface, to, mismatch: Box::new(mismatch) },
+            )
         })?;
         acceptances.push(acceptance);
     }
@@ -683,13 +706,17 @@ fn build(
     }
 }
 
+fn still_wanted(cancelled: &AtomicBool) -> Result<(), ReplaceError> {
+    if cancelled.load(Ordering::Relaxed) { Err(ReplaceError::Cancelled) } else { Ok(()) }
+}
+
 /// The right to replace: one transaction at a time in a process.
 struct Turn;
 
 static TURN: (Mutex<Option<ThreadId>>, Condvar) = (Mutex::new(None), Condvar::new());
 
 impl Turn {
-    fn take(deadline: Instant) -> Result<Self, ReplaceError> {
+    fn take(deadline: Instant, cancelled: &AtomicBool) -> Result<Self, ReplaceError> {
         let me = std::thread::current().id();
         let mut holder = TURN.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -701,10 +728,13 @@ impl Turn {
                 Some(other) if other == me => return Err(ReplaceError::Nested),
                 Some(_) => {}
             }
+            still_wanted(cancelled)?;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(ReplaceError::Busy);
             }
+            // Nobody wakes us for having been called off.
+            let left = left.min(Duration::from_millis(50));
             holder = TURN.1.wait_timeout(holder, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -822,13 +852,11 @@ pub struct Failure {
     /// Why.
     #[source]
     pub error: ReplaceError,
-    /// When.
-    pub time: SystemTime,
 }
 
 impl Failure {
     fn new(interface: &str, step: Step, error: ReplaceError) -> Self {
-        Failure { interface: interface.to_owned(), step, error, time: SystemTime::now() }
+        Failure { interface: interface.to_owned(), step, error }
     }
 
     fn of_component(interface: &str, step: Step, what: &'static str, refusal: Refusal) -> Self {
@@ -899,7 +927,7 @@ pub enum ReplaceError {
         /// The new version.
         to: i32,
         /// The difference.
-        mismatch: Mismatch,
+        mismatch: Box<Mismatch>,
     },
     /// The old version hands state over, and the new one does not take it.
     #[error(
@@ -916,7 +944,7 @@ pub enum ReplaceError {
     },
     /// It cannot be found, loaded, or constructed.
     #[error(transparent)]
-    Reference(#[from] ReferenceError),
+    Reference(#[from] Box<ReferenceError>),
     /// The component refused to pause or save.
     #[error("the old version's `{what}` {}: {message}", if *.panicked { "panicked" } else { "failed" })]
     Component {
@@ -945,6 +973,9 @@ pub enum ReplaceError {
     /// Another replacement went on until the time was over.
     #[error("another replacement was going on until the time was over: they are made one at a time")]
     Busy,
+    /// Whoever asked for it called it off.
+    #[error("whoever asked for it called it off, or went away, before the switch")]
+    Cancelled,
     /// Gates could not be held.
     #[error(transparent)]
     Hold(HoldRefused),
@@ -965,6 +996,12 @@ pub enum ReplaceError {
         /// Why.
         reason: String,
     },
+}
+
+impl From<ReferenceError> for ReplaceError {
+    fn from(error: ReferenceError) -> Self {
+        ReplaceError::Reference(Box::new(error))
+    }
 }
 
 impl From<HoldRefused> for ReplaceError {
