@@ -47,7 +47,8 @@ use super::{Factory, Inner, Source, Wanted, plan};
 use crate::contract::Mismatch;
 use crate::error::ReferenceError;
 use crate::gate::{
-    BarrierRefused, Hold, HoldRefused, Inside, InstanceHead, NotQuiet, Pins, check_barrier, wait_quiet_unless,
+    BarrierRefused, Hold, HoldRefused, Inside, InstanceHead, NotQuiet, Pins, check_barrier, wait_quiet,
+    wait_quiet_unless,
 };
 use crate::handover::{Failed as Refusal, Saved};
 use crate::library::Candidate;
