@@ -101,7 +101,9 @@ impl Factory {
             let is_listed =
                 all.iter().any(|s| s.name == name && s.version == offer.version() && s.file.is_none());
             if !is_listed && !is_answered {
-                let references = if offer.prologue().is_none() { inner.raw_holders(&name) } else { 0 };
+                let holders = inner.raw_holders(&name);
+                let references =
+                    holders.iter().find(|(v, _)| *v == offer.version()).map_or(0, |(_, count)| *count);
                 all.push(Status {
                     version: offer.version(),
                     state: if references > 0 { State::Live } else { State::Idle },

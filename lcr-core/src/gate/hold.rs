@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr::{self, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::protocol;
-use super::quiet::{NotQuiet, Pins, wait_quiet};
+use super::quiet::{NotQuiet, Pins, wait_quiet, wait_quiet_unless};
 use super::{BarrierRefused, GateHead, InstanceHead, barrier, cells};
 
 /// Counts entries into held gates from inside the transaction.
@@ -124,6 +124,21 @@ impl<'g> Hold<'g> {
         wait_quiet(&instances, Pins::Count, deadline)
     }
 
+    /// [`wait_quiet`](Self::wait_quiet), which ends as at its deadline when
+    /// `cancelled` becomes true.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait_quiet_unless(
+        &self,
+        deadline: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<(), NotQuiet> {
+        let instances: Vec<&InstanceHead> = self.instances().collect();
+        wait_quiet_unless(&instances, Pins::Count, deadline, cancelled)
+    }
+
     /// The instances behind the gates, in the gates' order.
     pub fn instances(&self) -> impl Iterator<Item = &InstanceHead> {
         // SAFETY: alive during the hold, by `begin`'s condition.
@@ -187,6 +202,16 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// For whom the calling thread works; to be carried to a thread that works in
+    /// its place.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        match WORKS_FOR.get() {
+            0 => None,
+            transaction => Some(Worker { transaction }),
+        }
+    }
+
     /// From here until the value is dropped, a call of this thread to what the
     /// transaction holds is [`Refused`](super::Refused) instead of waiting for
     /// ever.

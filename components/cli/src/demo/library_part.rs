@@ -32,7 +32,7 @@ fn factory(library: &Path) -> Factory {
 }
 
 /// A reference and a greeting, and how long the reference took.
-fn greet(library: &Path) -> Result<(String, Duration), ReferenceError> {
+fn greet(library: &Path) -> Result<(String, Duration), Box<ReferenceError>> {
     let start = Instant::now();
     let greeter: Handle<dyn Greeter> = factory(library).reference("greeter", 2)?;
     let took = start.elapsed();
@@ -76,9 +76,9 @@ fn writable(story: &mut Story<'_>, english: &Path) -> crate::Result {
     story.call(format!("chmod 0666 {}", path(&copy)));
     story.call("reference::<dyn Greeter>(\"greeter\", 2)?");
     refused(story, &copy, "load")?;
-    story.say("");
+    story.pause();
     fs::set_permissions(&copy, Permissions::from_mode(0o644)).map_err(cannot)?;
-    story.call("chmod go-w, and once more");
+    story.call(format!("chmod 0644 {}, and once more", path(&copy)));
     story.answer(greet(&copy).map_err(Refusal::new)?.0);
     Ok(())
 }

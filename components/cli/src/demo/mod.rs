@@ -27,6 +27,9 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> crate::Result {
     let Arguments {} = arguments;
     let mut story = Story::new(output);
     static_part::show(&mut story)?;
+    if cfg!(target_feature = "crt-static") {
+        return static_part::alone(&mut story);
+    }
     let Some(checkout) = Checkout::find() else {
         story.step("The rest needs the sources");
         story.say(

@@ -34,6 +34,11 @@ impl<'o> Story<'o> {
         self.output.print("\n");
     }
 
+    /// Takes a breath.
+    pub(super) fn pause(&mut self) {
+        self.output.print("\n");
+    }
+
     /// What was called.
     pub(super) fn call(&mut self, text: impl Display) {
         self.rows(">", [("", text.to_string(), DIM)]);

@@ -1,0 +1,54 @@
+//! `lcr demo`.
+
+use crate::world::World;
+
+#[test]
+fn outside_a_checkout_the_static_part_is_shown_and_the_rest_explained() {
+    let world = World::new();
+    // Not in the target directory, which may lie in the checkout.
+    let outside = std::env::temp_dir().join(format!("lcr-outside-{}", std::process::id()));
+    std::fs::create_dir_all(&outside).unwrap();
+    let program = outside.join("lcr");
+    std::fs::copy(env!("CARGO_BIN_EXE_lcr"), &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    let done =
+        world.run(command.arg("demo").current_dir(&outside).env("COLUMNS", "100").env_remove("LCR_PATH"));
+    std::fs::remove_dir_all(&outside).unwrap();
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(
+        done.out.contains(", Ada!") && done.out.contains("This is not a checkout of lcr"),
+        "{}",
+        done.out
+    );
+    assert!(!done.out.contains("Refused"), "{}", done.out);
+}
+
+#[test]
+fn in_a_checkout_libraries_are_built_loaded_and_refused() {
+    let world = World::new();
+    let mut command = world.command(&["demo"]);
+    let done = world.run(command.current_dir(lcr_tests::workspace()));
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    let steps: Vec<&str> =
+        done.out.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+    assert_eq!(
+        steps,
+        [
+            "1  A component that is compiled in",
+            "2  Libraries, built from the same sources",
+            "3  The same reference, answered by a library",
+            "4  Refused: a file that anybody could have written",
+            "5  Refused: a library that was built against another contract",
+            "6  Now yours",
+        ]
+    );
+    // Compiled in, from the library, and after the cure.
+    assert_eq!(done.out.matches(", Ada!").count(), 3, "{}", done.out);
+    assert!(done.out.contains("has mode 0666") && done.out.contains("chmod o-w"), "{}", done.out);
+    let told = done.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains("expected `greet: fn(&str) -> String`, found `greet: fn(Option<String>) -> String`"),
+        "{told}"
+    );
+    assert!(told.contains("released, and unloaded"), "{told}");
+}
