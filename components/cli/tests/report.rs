@@ -15,7 +15,7 @@ lcr_core::link!(clock_component, english_component, lcr_sample_a, lcr_sample_b);
 mod own {
     /// A contract with a little of everything.
     #[lcr_core::contract]
-    pub trait Store: Send + Sync {
+    pub(crate) trait Store: Send + Sync {
         fn get(&self, key: &str) -> Option<Vec<u8>>;
         fn limits(&self) -> (u32, Result<String, u8>) {
             (0, Err(1))

@@ -376,6 +376,7 @@ impl Choice {
     /// Loads it, and constructs what it requires.
     fn prepare(self, inner: &Arc<Inner>) -> Result<Prepared, ReplaceError> {
         let wanted = if self.interface.contract.is_some() { Wanted::Typed } else { Wanted::Raw };
+        plan::check(inner, &self.source)?;
         let offer = inner.offer(&self.source, wanted)?;
         let mut report = self.describe();
         report.sha256 = offer.library().and_then(|l| l.sha256());
@@ -408,11 +409,8 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
     if let Some(file) = &ask.file {
         let seen = read(file, inner)?;
         let hits = seen.interfaces().filter(|i| i.name == *name).map(|interface| {
-            let hit = Hit {
-                wish: Version::exact(interface.version),
-                seen: Arc::clone(&seen),
-                interface: interface.clone(),
-            };
+            let wish = Version::exact(interface.version);
+            let hit = Hit { wish, seen: Arc::clone(&seen), interface: interface.clone() };
             (Source::External(hit), interface.clone())
         });
         let hits: Vec<_> = hits.collect();
@@ -428,11 +426,8 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
     }
     for seen in inner.search.look() {
         for interface in seen.interfaces().filter(|i| i.name == *name) {
-            let hit = Hit {
-                wish: Version::exact(interface.version),
-                seen: Arc::clone(&seen),
-                interface: interface.clone(),
-            };
+            let wish = Version::exact(interface.version);
+            let hit = Hit { wish, seen: Arc::clone(&seen), interface: interface.clone() };
             all.push((Source::External(hit), interface.clone()));
         }
     }

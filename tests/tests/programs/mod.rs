@@ -2,13 +2,14 @@
 //! cargo, in the ways that a test asks for.
 
 #![allow(dead_code, reason = "each test uses some of it")]
+#![allow(unreachable_pub, reason = "a module of each test program")]
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A way to build.
@@ -27,8 +28,14 @@ pub struct Build {
 }
 
 /// Every program and library.
-pub const ALL: &[&str] =
-    &["all_static", "all_dynamic", "clocks_static", "greeters_static", "liblibclocks.so", "liblibgreeters.so"];
+pub const ALL: &[&str] = &[
+    "all_static",
+    "all_dynamic",
+    "clocks_static",
+    "greeters_static",
+    "liblibclocks.so",
+    "liblibgreeters.so",
+];
 
 /// As cargo builds without being told.
 pub const DEV: Build = Build { name: "dev", arguments: &[], environment: &[], output: "debug", files: ALL };
@@ -41,29 +48,28 @@ fn scratch_root() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// A new directory for one test.
-pub fn scratch(test: &str) -> PathBuf {
-    let path = scratch_root().join(format!("{test}-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    path
-}
-
 /// Copies a workspace of fixtures to the target directory, where it is built.
 /// Files that have not changed keep their times: nothing is built twice.
 pub fn copied(fixture: &str) -> PathBuf {
     static COPIED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
     let mut all = COPIED.lock().unwrap();
-    all.get_or_insert_default().entry(fixture.to_owned()).or_insert_with(|| {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let to = scratch_root().join("fixtures").join(fixture);
-        copy_tree(&package.join("fixtures").join(fixture), &to, &package.join("../lcr-core").canonicalize().unwrap());
-        if !to.join("Cargo.lock").exists() {
-            // The same versions as this build's; cargo drops what is not used.
-            fs::copy(package.join("../Cargo.lock"), to.join("Cargo.lock")).unwrap();
-        }
-        to
-    }).clone()
+    all.get_or_insert_default()
+        .entry(fixture.to_owned())
+        .or_insert_with(|| {
+            let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let to = scratch_root().join("fixtures").join(fixture);
+            copy_tree(
+                &package.join("fixtures").join(fixture),
+                &to,
+                &package.join("../lcr-core").canonicalize().unwrap(),
+            );
+            if !to.join("Cargo.lock").exists() {
+                // The same versions as this build's; cargo drops what is not used.
+                fs::copy(package.join("../Cargo.lock"), to.join("Cargo.lock")).unwrap();
+            }
+            to
+        })
+        .clone()
 }
 
 fn copy_tree(from: &Path, to: &Path, core: &Path) {
@@ -85,18 +91,11 @@ fn copy_tree(from: &Path, to: &Path, core: &Path) {
 /// Runs cargo on a copied workspace, in a target directory that all fixtures share.
 pub fn cargo(fixture: &str, arguments: &[&str], environment: &[(&str, &str)]) -> PathBuf {
     let target = scratch_root().join("fixtures/target");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
+    let mut cargo = lcr_tests::cargo();
     cargo.current_dir(copied(fixture)).args(["build", "--offline", "--quiet"]).args(arguments);
     cargo.arg("--target-dir").arg(&target);
-    // What cargo told this test of its own package is not for that build; and flags
-    // are the test's to choose.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" || name.ends_with("RUSTFLAGS") {
-            cargo.env_remove(name);
-        }
-    }
-    cargo.envs(environment.iter().copied());
+    // Flags are the test's to choose.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").envs(environment.iter().copied());
     let output = cargo.output().expect("cargo runs");
     assert!(output.status.success(), "{fixture}: {}", String::from_utf8_lossy(&output.stderr));
     target
@@ -106,9 +105,10 @@ impl Build {
     /// The directory with the built files. Built once in a process; cargo knows
     /// whether another one has built them already.
     pub fn directory(&self) -> PathBuf {
-        static BUILT: OnceLock<Mutex<HashMap<Build, PathBuf>>> = OnceLock::new();
-        let mut built = BUILT.get_or_init(Mutex::default).lock().unwrap();
+        static BUILT: Mutex<Option<HashMap<Build, PathBuf>>> = Mutex::new(None);
+        let mut built = BUILT.lock().unwrap();
         built
+            .get_or_insert_default()
             .entry(*self)
             .or_insert_with(|| {
                 let target = cargo("programs", self.arguments, self.environment);
@@ -177,26 +177,48 @@ pub fn run(command: &mut Command) -> Output {
 #[track_caller]
 pub fn printed(command: &mut Command) -> String {
     let output = run(command);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{text}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
+    assert!(output.status.success(), "{}", lcr_tests::told(command, &output));
+    String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same case with everything compiled in, with everything loaded, and with
-/// one half compiled in and the other loaded, both ways: each must print this.
+/// The programs: all compiled in, all loaded, and one half each, both ways.
+pub const PROVIDERS: [&str; 4] = ["all_static", "all_dynamic", "clocks_static", "greeters_static"];
+
+/// The same case with every kind of provider: each must print this. Where a
+/// component came from is not compared: it stands as `(origin)`.
 #[track_caller]
 pub fn everywhere(build: &Build, case: &[&str], expected: &str) {
-    for program in ["all_static", "all_dynamic", "clocks_static", "greeters_static"] {
+    for program in PROVIDERS {
         let mut command = build.program(program);
         if program == "all_static" {
             command.env_remove("LCR_PATH");
         }
-        let text = printed(command.args(case));
+        let text = without_origins(&printed(command.args(case)));
         assert!(text == expected, "{program} {case:?}:\n{text}\n--- expected:\n{expected}");
     }
+}
+
+/// The text with `(origin)` for where a component comes from.
+pub fn without_origins(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('(') {
+        out.push_str(&rest[..at]);
+        let end = match &rest[at..] {
+            // A path ends at the first parenthesis; so does what is compiled in.
+            origin if origin.starts_with("(/") || origin.starts_with("(component `") => origin.find(')'),
+            _ => None,
+        };
+        match end {
+            Some(end) => {
+                out.push_str("(origin)");
+                rest = &rest[at + end + 1..];
+            }
+            None => {
+                out.push('(');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    out + rest
 }

@@ -32,7 +32,7 @@ fn factory(library: &Path) -> Factory {
 }
 
 /// A reference and a greeting, and how long the reference took.
-fn greet(library: &Path) -> Result<(String, Duration), ReferenceError> {
+fn greet(library: &Path) -> Result<(String, Duration), Box<ReferenceError>> {
     let start = Instant::now();
     let greeter: Handle<dyn Greeter> = factory(library).reference("greeter", 2)?;
     let took = start.elapsed();
