@@ -49,7 +49,7 @@ use self::offer::Offer;
 pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
-pub use self::status::{Event, State, Status};
+pub use self::status::{Event, Stage, Status};
 use crate::context::Context;
 use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};

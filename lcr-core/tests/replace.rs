@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lcr_core::factory::{Factory, ReplaceError, State, Step};
+use lcr_core::factory::{Factory, ReplaceError, Stage, Step};
 use lcr_core::{Handle, Instance, ReferenceError};
 
 /// What the tests call.
@@ -286,7 +286,7 @@ fn what_is_called_off_before_the_switch_is_undone_at_once() -> Result<(), Refere
     let replacement = factory.replace("stateful").version(1).cancelled_by(Arc::clone(&cancelled));
     let started = Instant::now();
     let waits = thread::spawn(move || replacement.timeout(Duration::from_secs(60)).run());
-    while !factory.interfaces().iter().any(|s| s.name == "stateful" && s.state == State::Held) {
+    while !factory.interfaces().iter().any(|s| s.name == "stateful" && s.state == Stage::Held) {
         thread::yield_now();
     }
     cancelled.store(true, Ordering::SeqCst);

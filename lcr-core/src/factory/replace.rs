@@ -657,6 +657,7 @@ impl<'g> Closed<'g> {
 
     /// Puts `built` into their places; their heads stand behind the gates. Returns
     /// what was there.
+    #[allow(clippy::vec_box, reason = "gates point to them: they must not move")]
     fn succeed(self, built: Vec<Box<Built>>, gates: &[GateRef]) -> Vec<Retired> {
         let Closed { acceptances, before } = self;
         let succeeded = acceptances.into_iter().zip(built).zip(gates);
@@ -669,6 +670,7 @@ impl<'g> Closed<'g> {
 }
 
 /// What was built, out of the targets' hands.
+#[allow(clippy::vec_box, reason = "gates point to them: they must not move")]
 fn take_built(prepared: &mut [Prepared]) -> Vec<Box<Built>> {
     prepared.iter_mut().flat_map(|p| &mut p.targets).filter_map(|t| t.built.take()).collect()
 }

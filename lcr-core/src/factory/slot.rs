@@ -288,7 +288,7 @@ pub(crate) fn on_ended_thread<R: Send, F: FnOnce() -> R + Send>(
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
             LINE.set(ManuallyDrop::new(line));
             let _working = worker.map(Worker::work);
-            let _turn = turn.carry_on();
+            turn.carry_on();
             let value = f.take().map(|f| f());
             // Freed here: nothing else would.
             LINE.with_borrow_mut(|line| line.steps = Vec::new());

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fs;
 
 /// The files that are mapped to be executed: device and inode.
-pub fn mapped() -> HashSet<(String, u64)> {
+pub(crate) fn mapped() -> HashSet<(String, u64)> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines()
         .filter_map(|line| {
