@@ -1,5 +1,7 @@
 //! Small libraries that offer `me`, for tests that search from within.
 
+#![allow(unreachable_pub, reason = "a module of each test program")]
+
 use std::path::PathBuf;
 
 use crate::programs::Build;
