@@ -6,7 +6,7 @@
 //! of themselves without running them, and loads that one alone. What the
 //! interface requires is constructed before it, in order, and released after it.
 //!
-//! There is one process-wide factory, behind the free functions [`reference`],
+//! There is one process-wide factory, behind the free functions [`reference()`],
 //! [`reference_with`] and [`reference_raw`]; a program that wants other places,
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
@@ -41,7 +41,7 @@ use self::history::History;
 pub use self::history::{Entry, Outcome, Timings};
 use self::index::Index;
 pub(crate) use self::instance::Gate;
-use self::instance::{Dependencies, Gates, Held, RawHeld};
+use self::instance::{Dependencies, Gates, Held, NotOpened, RawHeld};
 use self::lines::{Line, Lines};
 use self::loaded::Loaded;
 pub use self::loaded::{KeptLibrary, sweep};
@@ -49,7 +49,7 @@ use self::offer::Offer;
 pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
-pub use self::status::{Event, State, Status};
+pub use self::status::{Event, Stage, Status};
 use crate::context::Context;
 use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
@@ -76,14 +76,14 @@ pub fn reference<C: Contract + ?Sized>(
     reference_with(name, version, &Context::new())
 }
 
-/// Like [`reference`], with parameters for the constructor.
+/// Like [`reference()`], with parameters for the constructor.
 ///
 /// A singleton is constructed with the context of the reference that finds none
 /// live; later references get that instance, and their context is not looked at.
 ///
 /// # Errors
 ///
-/// As for [`reference`].
+/// As for [`reference()`].
 pub fn reference_with<C: Contract + ?Sized>(
     name: &str,
     version: impl Into<Version>,
@@ -101,7 +101,7 @@ pub fn reference_with<C: Contract + ?Sized>(
 ///
 /// # Errors
 ///
-/// As for [`reference`].
+/// As for [`reference()`].
 ///
 /// # Safety
 ///
@@ -143,13 +143,17 @@ pub(crate) struct Inner {
     lines: Lines,
     history: History,
     watchers: Mutex<Vec<Sender<Event>>>,
-    raw_holders: Mutex<HashMap<String, usize>>,
+    /// How many raw references are held, by name and version.
+    raw_holders: Mutex<HashMap<String, Vec<(i32, usize)>>>,
     /// Places of libraries' singletons: by name, then version.
-    external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
+    external: Mutex<HashMap<String, VersionSlots>>,
 }
 
 /// The factories that libraries may know by number.
 static NUMBERED: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
+/// The places of one name's versions.
+type VersionSlots = Vec<(i32, Arc<Slot>)>;
 
 struct CompiledIn {
     index: Index,
@@ -253,7 +257,7 @@ impl Factory {
         &PROCESS
     }
 
-    /// References an interface; see [`reference`](crate::reference()).
+    /// References an interface; see [`reference()`](crate::reference()).
     ///
     /// # Errors
     ///
@@ -401,23 +405,30 @@ impl Inner {
         cx: &Context,
     ) -> Result<*const GateHead, ReferenceError> {
         let compiled_in = this.compiled_in();
-        let source = match compiled_in.index.find(name, version)? {
-            // What is live in its own place needs no search.
-            Some(position) if !this.lines.know(name) => {
-                if let Some(gate) = compiled_in.slots[position].get().and_then(|slot| slot.live()) {
-                    return Gate::accepted(gate, wanted);
+        loop {
+            let source = match compiled_in.index.find(name, version)? {
+                // What is live in its own place needs no search.
+                Some(position) if !this.lines.know(name) => {
+                    if let Some(gate) = compiled_in.slots[position].get().and_then(|slot| slot.live()) {
+                        return Gate::accepted(gate, wanted);
+                    }
+                    Source::CompiledIn(position)
                 }
-                Source::CompiledIn(position)
-            }
-            None if !this.lines.know(name) => {
-                if let Some(gate) = this.live_external(name, version) {
-                    return Gate::accepted(gate, wanted);
+                None if !this.lines.know(name) => {
+                    if let Some(gate) = this.live_external(name, version) {
+                        return Gate::accepted(gate, wanted);
+                    }
+                    this.source(name, version)?
                 }
-                this.source(name, version)?
+                _ => this.source(name, version)?,
+            };
+            match this.open(&source, Some(wanted), cx) {
+                Ok(gate) => return Ok(gate),
+                Err(NotOpened::Failed(error)) => return Err(error),
+                // Replaced while it was constructed: the successor answers.
+                Err(NotOpened::Replaced) => {}
             }
-            _ => this.source(name, version)?,
-        };
-        this.open(&source, Some(wanted), cx)
+        }
     }
 
     /// # Safety
@@ -452,7 +463,7 @@ impl Inner {
         source: &Source,
         wanted: Option<&Signature>,
         cx: &Context,
-    ) -> Result<*const GateHead, ReferenceError> {
+    ) -> Result<*const GateHead, NotOpened> {
         let typed = wanted.map_or(Wanted::Typed, Wanted::Contract);
         let build = |slot: Option<Arc<Slot>>| {
             plan::check(self, source)?;
@@ -484,7 +495,7 @@ impl Inner {
         };
         let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
         match wanted {
-            Some(wanted) => Gate::accepted(gate, wanted),
+            Some(wanted) => Ok(Gate::accepted(gate, wanted)?),
             None => Ok(gate),
         }
     }
@@ -505,22 +516,25 @@ impl Inner {
         unsafe { RawHeld::new(self, offer, context, dependencies) }
     }
 
-    /// How many raw references of this name are held.
-    fn raw_holders(&self, name: &str) -> usize {
+    /// The versions of this name of which raw references are held, and how many.
+    fn raw_holders(&self, name: &str) -> Vec<(i32, usize)> {
         let holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.get(name).copied().unwrap_or(0)
+        holders.get(name).cloned().unwrap_or_default()
     }
 
     /// One raw reference more, or one less.
-    fn count_raw(&self, name: &str, more: bool) {
+    fn count_raw(&self, name: &str, version: i32, more: bool) {
         let mut holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
-        if more {
-            *holders.entry(name.to_owned()).or_default() += 1;
-        } else if let Some(count) = holders.get_mut(name) {
-            *count -= 1;
-            if *count == 0 {
-                holders.remove(name);
-            }
+        let versions = holders.entry(name.to_owned()).or_default();
+        match versions.iter_mut().find(|(v, _)| *v == version) {
+            Some((_, count)) if more => *count += 1,
+            Some((_, count)) => *count -= 1,
+            None if more => versions.push((version, 1)),
+            None => {}
+        }
+        versions.retain(|(_, count)| *count > 0);
+        if versions.is_empty() {
+            holders.remove(name);
         }
     }
 
@@ -549,15 +563,19 @@ impl Inner {
     }
 
     fn require(self: &Arc<Self>, name: &str) -> Result<Held, ReferenceError> {
-        let source = self.source(name, Version::any())?;
-        if source.is_typed(self) {
-            let gate = self.open(&source, None, &Context::new())?;
-            Ok(Held::typed(name, gate))
-        } else {
+        loop {
+            let source = self.source(name, Version::any())?;
+            if source.is_typed(self) {
+                return match self.open(&source, None, &Context::new()) {
+                    Ok(gate) => Ok(Held::typed(name, gate)),
+                    Err(NotOpened::Failed(error)) => Err(error),
+                    Err(NotOpened::Replaced) => continue,
+                };
+            }
             // SAFETY: null is what a C component gets from one that has no context
             // for it; the original passed the same.
             let raw = unsafe { self.open_raw(&source, ptr::null_mut())? };
-            Ok(Held::Raw { name: name.to_owned(), raw })
+            return Ok(Held::Raw { name: name.to_owned(), raw });
         }
     }
 
@@ -639,7 +657,7 @@ impl Wanted<'_> {
             name: interface.name.clone(),
             version: interface.version,
             origin: origin(),
-            mismatch,
+            mismatch: Box::new(mismatch),
         })
     }
 }

@@ -247,9 +247,9 @@ impl GateHead {
     /// If the call is [`Refused`].
     #[inline(always)]
     pub fn enter(&self) -> Entered<'_> {
-        match self.try_enter() {
-            Ok(entered) => entered,
-            Err(refused) => panic_refused(refused),
+        match self.enter_at_once() {
+            Some(entered) => entered,
+            None => self.enter_out_of_line(),
         }
     }
 
@@ -260,27 +260,96 @@ impl GateHead {
     /// [`Refused`], on a thread that works for the transaction holding the gate.
     #[inline(always)]
     pub fn try_enter(&self) -> Result<Entered<'_>, Refused> {
+        match self.enter_at_once() {
+            Some(entered) => Ok(entered),
+            None => self.try_enter_out_of_line(),
+        }
+    }
+
+    /// Enters an open gate through the thread's first cell, or the second one: so a
+    /// component's own calls, made while it is being called, are no slower.
+    #[inline(always)]
+    fn enter_at_once(&self) -> Option<Entered<'_>> {
         #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", target_os = "linux", not(miri)))]
         {
             let offset = barrier::TLS_OFFSET.load(Ordering::Relaxed);
-            // SAFETY: the thread's first cell, or its thread pointer, or the
-            // first cell of a block that nobody writes: alive while the thread is.
-            let cell = unsafe { &*cells::first_cell_at(offset) };
+            let first = cells::first_cell_at(offset);
             let seen = self.cur.load(Ordering::Relaxed);
-            if seen & TAGS == 0 && cell.load(Ordering::Relaxed) == 0 {
-                // The offset is not 0, so the replacer's barrier is membarrier.
-                let light = || std::sync::atomic::compiler_fence(Ordering::SeqCst);
-                if protocol::publish(&self.cur, cell, seen, light) {
-                    return Ok(Entered::new(cell, instance_at(seen)));
+            if seen & TAGS != 0 {
+                return None;
+            }
+            // SAFETY: the thread's first cell, or its thread pointer, or the first cell
+            // of a block that nobody writes: alive while the thread is.
+            let mut cell: &'static AtomicUsize = unsafe { &*first };
+            if cell.load(Ordering::Relaxed) != 0 {
+                if offset == 0 {
+                    return None;
+                }
+                // SAFETY: a block has more cells than one.
+                cell = unsafe { &*first.add(1) };
+                if cell.load(Ordering::Relaxed) != 0 {
+                    return None;
                 }
             }
+            self.enter_through(cell, seen)
         }
-        self.enter_out_of_line()
+        #[cfg(not(all(
+            target_arch = "x86_64",
+            target_pointer_width = "64",
+            target_os = "linux",
+            not(miri)
+        )))]
+        None
+    }
+
+    /// Enters the open gate through an empty cell of this thread's, where the
+    /// replacer's barrier is membarrier: where `TLS_OFFSET` is not 0.
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", target_os = "linux", not(miri)))]
+    #[inline(always)]
+    fn enter_through(&self, cell: &'static AtomicUsize, seen: usize) -> Option<Entered<'_>> {
+        let light = || std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        protocol::publish(&self.cur, cell, seen, light).then(|| Entered::new(cell, instance_at(seen)))
+    }
+
+    /// The same through one of the thread's other cells.
+    #[inline]
+    fn enter_deeper(&self) -> Option<Entered<'_>> {
+        #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", target_os = "linux", not(miri)))]
+        {
+            let offset = barrier::TLS_OFFSET.load(Ordering::Relaxed);
+            let seen = self.cur.load(Ordering::Relaxed);
+            if offset == 0 || seen & TAGS != 0 {
+                return None;
+            }
+            // SAFETY: the offset leads to a block, which has that many cells.
+            let cells: &'static [AtomicUsize] =
+                unsafe { std::slice::from_raw_parts(cells::first_cell_at(offset), cells::CELLS) };
+            let free = cells[2..].iter().find(|cell| cell.load(Ordering::Relaxed) == 0)?;
+            self.enter_through(free, seen)
+        }
+        #[cfg(not(all(
+            target_arch = "x86_64",
+            target_pointer_width = "64",
+            target_os = "linux",
+            not(miri)
+        )))]
+        None
     }
 
     #[cold]
     #[inline(never)]
-    fn enter_out_of_line(&self) -> Result<Entered<'_>, Refused> {
+    fn enter_out_of_line(&self) -> Entered<'_> {
+        match self.try_enter_out_of_line() {
+            Ok(entered) => entered,
+            Err(refused) => panic_refused(refused),
+        }
+    }
+
+    #[cold]
+    fn try_enter_out_of_line(&self) -> Result<Entered<'_>, Refused> {
+        if let Some(entered) = self.enter_deeper() {
+            return Ok(entered);
+        }
         let slow = ENTER_SLOW.load(Ordering::Relaxed);
         // SAFETY: nothing else is ever stored in ENTER_SLOW.
         let slow = unsafe { mem::transmute::<*mut (), EnterSlow>(slow) };
@@ -326,10 +395,21 @@ impl GateHead {
     /// stands behind the gate no more and [`wait_quiet`] found it quiet. Only one
     /// thread may replace at a time, and the gate must not be held.
     pub unsafe fn swap(&self, new: *const InstanceHead) -> Result<*const InstanceHead, BarrierRefused> {
-        barrier::heavy()?;
+        check_barrier()?;
+        // SAFETY: the caller's word; the barrier was not refused.
+        Ok(unsafe { self.exchange(new) })
+    }
+
+    /// [`swap`](Self::swap) by one who has just made sure of the barrier with
+    /// [`check_barrier`], for several gates perhaps: it cannot fail.
+    ///
+    /// # Safety
+    ///
+    /// As for `swap`.
+    pub unsafe fn exchange(&self, new: *const InstanceHead) -> *const InstanceHead {
         let old = protocol::exchange(&self.cur, new.expose_provenance());
         debug_assert_eq!(old & HELD, 0, "`{}` was swapped while it was held", self.name());
-        Ok(instance_at(old))
+        instance_at(old)
     }
 
     /// Whether the gate is held (or not yet opened).
@@ -447,6 +527,16 @@ impl fmt::Debug for InstanceHead {
             .field("pins", &self.pins())
             .finish_non_exhaustive()
     }
+}
+
+/// Makes sure of the barrier without which nobody could tell when an instance that
+/// was exchanged is quiet. It is refused at once or never.
+///
+/// # Errors
+///
+/// It is refused.
+pub fn check_barrier() -> Result<(), BarrierRefused> {
+    barrier::heavy()
 }
 
 /// The instance that a gate's word names.

@@ -69,16 +69,19 @@ pub trait Handover: Sized {
     fn restore(cx: &Context, state: &State) -> Result<Self, BoxError>;
 
     /// Stops the object's own threads and timers, before the gate is held: callers
-    /// still come in. What is done here is undone by [`resume`](Self::resume).
+    /// still come in. What is done here is undone by [`resume`](Self::resume); after
+    /// a replacement that is done the object is not resumed, but dropped.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from pausing; the replacement is then undone.
+    /// Whatever keeps it from pausing; the replacement is then undone, and the
+    /// object resumed: it may have stopped half-way.
     fn pause(&self) -> Result<(), BoxError> {
         Ok(())
     }
 
-    /// Goes on after a pause: a later step failed.
+    /// Goes on after a pause that failed, or that was followed by a step that did.
+    /// Callers may be inside already.
     fn resume(&self) {}
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lcr_core::factory::{Factory, ReplaceError, State, Step};
+use lcr_core::factory::{Factory, ReplaceError, Stage, Step};
 use lcr_core::{Handle, Instance, ReferenceError};
 
 /// What the tests call.
@@ -24,13 +24,15 @@ static IN: AtomicBool = AtomicBool::new(false);
 
 /// Versions without state.
 #[lcr_core::component]
-mod plain {
+pub mod plain {
     use super::*;
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "plain", version = 0, replaces(1), contract = dyn Counter)]
     pub struct Zero(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "plain", version = 1, replaces(0), contract = dyn Counter)]
     pub struct One(AtomicU64);
@@ -78,20 +80,23 @@ mod plain {
 
 /// Versions with state.
 #[lcr_core::component]
-mod stateful {
+pub mod stateful {
     use super::*;
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 0, contract = dyn Counter, state)]
     pub struct Zero(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 1, replaces(0), contract = dyn Counter, state)]
     pub struct One(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 2, replaces(0, 1), contract = dyn Counter, state)]
-    pub struct Refuses(AtomicU64);
+    pub struct Refuses;
 
     impl Construct for Zero {
         fn construct(_: &Context) -> Result<Self, BoxError> {
@@ -105,7 +110,7 @@ mod stateful {
     }
     impl Construct for Refuses {
         fn construct(_: &Context) -> Result<Self, BoxError> {
-            Ok(Refuses(AtomicU64::new(0)))
+            Ok(Refuses)
         }
     }
 
@@ -133,7 +138,7 @@ mod stateful {
         }
         fn restore(_: &Context, state: &State) -> Result<Self, BoxError> {
             state.read("count", 2..=3)?;
-            Ok(Refuses(AtomicU64::new(0)))
+            Ok(Refuses)
         }
     }
 
@@ -281,7 +286,7 @@ fn what_is_called_off_before_the_switch_is_undone_at_once() -> Result<(), Refere
     let replacement = factory.replace("stateful").version(1).cancelled_by(Arc::clone(&cancelled));
     let started = Instant::now();
     let waits = thread::spawn(move || replacement.timeout(Duration::from_secs(60)).run());
-    while !factory.interfaces().iter().any(|s| s.name == "stateful" && s.state == State::Held) {
+    while !factory.interfaces().iter().any(|s| s.name == "stateful" && s.state == Stage::Held) {
         thread::yield_now();
     }
     cancelled.store(true, Ordering::SeqCst);

@@ -26,7 +26,7 @@ use crate::construct::Constructed;
 use crate::context::{Context, ContextWire, DependencyWire};
 use crate::contract::{Mismatch, Signature, compatible};
 use crate::error::ReferenceError;
-use crate::gate::{GateHead, InstanceHead, Worker};
+use crate::gate::{GateHead, InstanceHead};
 use crate::handle::{release, release_last, retain};
 use crate::handover::{HandoverTable, Saved};
 use crate::metadata::Contract;
@@ -95,13 +95,18 @@ unsafe impl Send for Built {}
 
 impl Gate {
     /// Makes a gate around a new instance of `offer`, with one count.
+    ///
+    /// # Errors
+    ///
+    /// Its construction failed; or it was replaced meanwhile, so that nobody may see
+    /// this instance any more.
     pub(crate) fn open(
         factory: &Arc<Inner>,
         slot: Option<Arc<Slot>>,
         offer: Offer,
         dependencies: Dependencies,
         cx: &Context,
-    ) -> Result<*const GateHead, ReferenceError> {
+    ) -> Result<*const GateHead, NotOpened> {
         let gate = Box::into_raw(Box::new(Gate {
             head: GateHead::new(intern(&offer.name())),
             factory: Arc::clone(factory),
@@ -119,15 +124,20 @@ impl Gate {
                 unsafe {
                     (*gate).head.refs().store(1, Ordering::Relaxed);
                     (*gate).head.open(&raw const built.head);
+                    let offer = built.offer.clone();
                     *(*gate).built.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(built);
+                    if factory.gates.add(gate, || factory.lines.is_current(&offer)) {
+                        return Ok(head);
+                    }
+                    // Nobody has seen it: the list would have given counts of it.
+                    drop(Box::from_raw(gate));
                 }
-                factory.gates.add(gate);
-                Ok(head)
+                Err(NotOpened::Replaced)
             }
             Err(error) => {
                 // SAFETY: made above, and given to nobody.
                 drop(unsafe { Box::from_raw(gate) });
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -264,6 +274,19 @@ impl Gate {
     }
 }
 
+/// Why a gate was not opened.
+pub(crate) enum NotOpened {
+    /// A replacement took place since its offer was chosen: choose again.
+    Replaced,
+    Failed(ReferenceError),
+}
+
+impl From<ReferenceError> for NotOpened {
+    fn from(error: ReferenceError) -> Self {
+        NotOpened::Failed(error)
+    }
+}
+
 /// No caller is accepted while this lives.
 pub(crate) struct Acceptance<'g> {
     built: MutexGuard<'g, Option<Box<Built>>>,
@@ -299,8 +322,30 @@ impl Gates {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, gate: *const Gate) {
-        self.lock().push(gate);
+    /// Lists the gate, if it may still be: asked in the moment in which it is.
+    fn add(&self, gate: *const Gate, may: impl FnOnce() -> bool) -> bool {
+        let mut gates = self.lock();
+        let may = may();
+        if may {
+            gates.push(gate);
+        }
+        may
+    }
+
+    /// Runs `f` while no gate can be listed, unless there is a live one that is
+    /// named `name` and is not `known`.
+    pub(crate) fn settled<R>(&self, known: &[(&str, &[&GateRef])], f: impl FnOnce() -> R) -> Option<R> {
+        let gates = self.lock();
+        let is_news = |gate: *const Gate| {
+            // SAFETY: in the list, so not yet freed.
+            let gate = unsafe { &*gate };
+            gate.head.refs().load(Ordering::Relaxed) > 0
+                && known.iter().any(|(name, known)| {
+                    *name == gate.head.name() && !known.iter().any(|k| ptr::eq(k.0, gate))
+                })
+        };
+        let settled = !gates.iter().any(|gate| is_news(*gate));
+        settled.then(f)
     }
 
     fn remove(&self, gate: *const Gate) {
@@ -337,6 +382,13 @@ impl GateRef {
         let refs = unsafe { (*gate).head.refs() };
         let more = |n| if n > 0 { Some(n + 1) } else { None };
         refs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then_some(GateRef(gate))
+    }
+}
+
+impl GateRef {
+    /// Is it a count of the same gate?
+    pub(crate) fn is(&self, other: &GateRef) -> bool {
+        ptr::eq(self.0, other.0)
     }
 }
 
@@ -390,21 +442,18 @@ impl Built {
         Self::new(gate.head(), offer, dependencies, gate.context())
     }
 
-    /// Restores a successor for `gate` from what its predecessor saved, on a thread
-    /// that works for the transaction.
+    /// Restores a successor for `gate` from what its predecessor saved.
     pub(crate) fn restored(
         gate: &GateRef,
         offer: Offer,
         dependencies: Dependencies,
         saved: Saved,
-        worker: Worker,
     ) -> Result<Box<Self>, ReferenceError> {
         let Some(handover) = offer.handover().map(Carried) else {
             return Err(failed(&offer, "it does not hand state over".to_owned(), false));
         };
         Self::with(gate.head(), offer, dependencies, gate.context(), move |wire| {
             let handover = handover;
-            let _working = worker.work();
             // SAFETY: the table is the offer's own, which is alive; the context is lent
             // until it has returned.
             unsafe { (*handover.0).restore(wire, saved) }
@@ -424,6 +473,17 @@ impl Built {
             // SAFETY: a constant of the offer's object, which is mapped.
             f(unsafe { &*handover.0 }, object.0)
         }))
+    }
+
+    /// Lets this instance's own threads go on, after a pause.
+    pub(crate) fn resume(&self) {
+        let Some(handover) = self.offer.handover().map(Carried) else { return };
+        let object = Carried(self.head.object);
+        let _ = self.offer.surely_away(move || {
+            let (handover, object) = (handover, object);
+            // SAFETY: as in `hand_over`; the object is the table's, alive behind its gate.
+            unsafe { (*handover.0).resume(object.0) }
+        });
     }
 
     pub(crate) fn head(&self) -> &InstanceHead {
@@ -504,16 +564,27 @@ fn failed(offer: &Offer, message: String, panicked: bool) -> ReferenceError {
 }
 
 impl Offer {
-    /// Runs a constructor or a destructor of this interface: a library's on a
-    /// thread that has ended when this returns, the program's own here.
+    /// Runs a constructor or a hook of this interface: a library's on a thread that
+    /// has ended when this returns, the program's own here.
     fn away<R: Send>(&self, f: impl FnOnce() -> R + Send) -> io::Result<R> {
+        self.run(f).map_err(|(error, _)| error)
+    }
+
+    /// The same for what must run, whatever the system refuses: a destructor, the
+    /// resuming of what was paused. Where no thread can be started it runs here.
+    fn surely_away<R: Send>(&self, f: impl FnOnce() -> R + Send) -> io::Result<R> {
+        self.run(f).or_else(|(error, f)| f.map(|f| f()).ok_or(error))
+    }
+
+    fn run<R: Send, F: FnOnce() -> R + Send>(&self, f: F) -> Result<R, (io::Error, Option<F>)> {
         if self.library().is_none() {
             return Ok(f());
         }
-        match on_ended_thread("lcr-component", f)? {
-            Ok(value) => Ok(value),
+        match on_ended_thread("lcr-component", f) {
+            Ok(Ok(value)) => Ok(value),
             // The thunks catch what a component raises.
-            Err(payload) => Err(io::Error::other(panic_text(&*payload))),
+            Ok(Err(payload)) => Err((io::Error::other(panic_text(&*payload)), None)),
+            Err((error, f)) => Err((error, Some(f))),
         }
     }
 }
@@ -522,7 +593,7 @@ impl Drop for Built {
     fn drop(&mut self) {
         if let Some(prologue) = self.offer.prologue() {
             let (destroy, object) = (prologue.destroy, Carried(self.head.object.cast_mut()));
-            let ended = self.offer.away(move || {
+            let ended = self.offer.surely_away(move || {
                 let object = object;
                 // SAFETY: the object was made by this prologue's `construct`, and is
                 // destroyed once, here.
@@ -595,7 +666,7 @@ impl RawHeld {
                 }
             }
         }
-        factory.count_raw(&offer.name(), true);
+        factory.count_raw(&offer.name(), offer.version(), true);
         Ok(Box::new(RawHeld { factory: Arc::clone(factory), context, _dependencies: dependencies, offer }))
     }
 
@@ -610,11 +681,11 @@ fn returned(code: c_int) -> String {
 
 impl Drop for RawHeld {
     fn drop(&mut self) {
-        self.factory.count_raw(&self.offer.name(), false);
+        self.factory.count_raw(&self.offer.name(), self.offer.version(), false);
         if let Some(destructor) = self.offer.iface().destructor {
             let _work = Work::release(self.factory.number, &self.offer.name(), self.offer.version());
             let context = Carried(self.context);
-            let _ = self.offer.away(move || {
+            let _ = self.offer.surely_away(move || {
                 let context = context;
                 // SAFETY: the same context as the constructor's, once.
                 unsafe { destructor(context.0) }
