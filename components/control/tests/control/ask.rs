@@ -12,7 +12,7 @@ use crate::world::{World, interface, refused};
 fn the_description_is_varlink() {
     let parsed = varlink_parser::IDL::try_from(lcr_control::DESCRIPTION).unwrap();
     assert_eq!(parsed.name, lcr_control::INTERFACE);
-    let methods: Vec<&str> = parsed.method_keys.iter().copied().collect();
+    let methods: Vec<&str> = parsed.method_keys.to_vec();
     assert_eq!(methods, ["List", "Plan", "Replace", "Rollback", "History", "Watch"]);
 }
 

@@ -38,7 +38,7 @@ impl Drop for Door {
 }
 
 #[lcr_core::component]
-mod hang {
+mod versions {
     use super::{CLOSED, Hang, OPENED};
 
     macro_rules! version {
