@@ -303,7 +303,7 @@ impl Server {
         for at in 0..self.clients.len() {
             for _ in 0..TURN {
                 let client = &mut self.clients[at];
-                if !client.is_free() {
+                if !client.is_free() || client.is_closing {
                     break;
                 }
                 let request = match client.input.next() {

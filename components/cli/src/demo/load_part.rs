@@ -40,6 +40,8 @@ pub(super) struct Report {
     seconds: f64,
     /// What asking the clock adds to each call.
     clock: Duration,
+    /// What counting calls would, in nanoseconds.
+    counting: f64,
 }
 
 /// What one caller has seen.
@@ -120,6 +122,7 @@ impl Load {
             threads: self.threads,
             seconds,
             clock,
+            counting: counting(&factory, &counter),
         };
         for (Seen { latency, number, generation, lost, torn }, given) in seen.iter().zip(given) {
             report.latency.merge(latency);
@@ -172,6 +175,27 @@ fn nanos(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
+/// What a call costs more while calls are counted, in nanoseconds.
+fn counting(factory: &Factory, counter: &Handle<dyn Counter>) -> f64 {
+    const TIMES: u32 = 20_000;
+    let round = |count: bool| {
+        factory.count_calls(count);
+        let start = Instant::now();
+        for _ in 0..TIMES {
+            std::hint::black_box(counter.next(CALLERS as u32 - 1));
+        }
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(TIMES)
+    };
+    // In turns, and the best of each: what else the machine does hits both.
+    let (mut off, mut on) = (f64::MAX, f64::MAX);
+    for _ in 0..20 {
+        off = off.min(round(false));
+        on = on.min(round(true));
+    }
+    factory.count_calls(false);
+    on - off
+}
+
 /// What it costs to ask what time it is.
 fn clock() -> Duration {
     const TIMES: u32 = 10_000;
@@ -195,6 +219,7 @@ impl Report {
             "threads": self.threads,
             "seconds": (self.seconds * 1e3).round() / 1e3,
             "clock_ns": nanos(self.clock),
+            "counting_ns": (self.counting * 100.0).round() / 100.0,
             "held_p50_us": self.held.permille(500) / 1000,
             "held_max_us": self.held.max() / 1000,
             "replace_p50_us": self.whole.permille(500) / 1000,
@@ -253,6 +278,13 @@ pub(super) fn show(story: &mut Story<'_>, load: Load) -> crate::Result {
                 time(report.latency.permille(990)),
                 time(report.latency.max()),
                 took(report.clock)
+            ),
+        ),
+        (
+            "counting calls",
+            format!(
+                "{:+.1} ns a call while somebody watches (`lcr watch`), nothing otherwise",
+                report.counting
             ),
         ),
         (
