@@ -188,7 +188,9 @@ impl Replacement {
         self
     }
 
-    /// How long to wait for callers to leave. Five seconds unless told.
+    /// How long to wait for others, at most, each time: for another replacement to end;
+    /// for callers to leave, while calls are held; for callers to leave the old version
+    /// after the switch. Five seconds unless told.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -263,12 +265,12 @@ impl Replacement {
     }
 
     fn transact(&self, start: Instant) -> Result<Report, Failure> {
-        let deadline = start + self.timeout;
         let inner = &self.factory.inner;
-        let turn = Turn::take(deadline).map_err(|error| self.failure(Step::Prepare, error))?;
+        let turn = Turn::take(start + self.timeout).map_err(|error| self.failure(Step::Prepare, error))?;
         let mut report = Report::default();
         // What was loaded stays so between two attempts.
         let mut loaded: Vec<Offer> = Vec::new();
+        let attempts_end = Instant::now() + self.timeout;
         let switched = loop {
             let mut prepared = Vec::new();
             for choice in self.choices()? {
@@ -280,15 +282,15 @@ impl Replacement {
             report.interfaces = prepared.iter().map(|p| p.report.clone()).collect();
             let together = self.asks.len() > 1;
             let switched = if together || prepared.iter().any(Prepared::hands_state_over) {
-                switch_held(inner, &mut prepared, start, deadline, &mut report)?
+                switch_held(inner, &mut prepared, start, self.timeout, &mut report)?
             } else {
-                switch_open(inner, &mut prepared, start, deadline, &mut report)?
+                switch_open(inner, &mut prepared, start, attempts_end, &mut report)?
             };
             if let Some(switched) = switched {
                 break switched;
             }
             // Somebody constructed another instance of the old version meanwhile.
-            if Instant::now() >= deadline {
+            if Instant::now() >= attempts_end {
                 return Err(self.failure(Step::Switch, ReplaceError::Outrun));
             }
         };
@@ -299,7 +301,7 @@ impl Replacement {
         // In the order of the switch, each until the same deadline.
         let mut drained = true;
         for old in switched {
-            drained &= old.until(deadline);
+            drained &= old.until(switch_at + self.timeout);
         }
         report.drained = drained.then(|| switch_at.elapsed());
         Ok(report)
@@ -750,7 +752,7 @@ fn switch_held(
     inner: &Arc<Inner>,
     prepared: &mut [Prepared],
     start: Instant,
-    deadline: Instant,
+    timeout: Duration,
     report: &mut Report,
 ) -> Result<Option<Vec<Retired>>, Failure> {
     let name = prepared.first().map_or_else(String::new, |p| p.name.clone());
@@ -760,6 +762,8 @@ fn switch_held(
         p.build()?;
     }
     report.prepared = start.elapsed();
+    let deadline = Instant::now() + timeout;
+    wait_until_unpinned(prepared, deadline).map_err(|error| fail(Step::Drain, error))?;
 
     // Declared in the order in which they are undone, the last one first.
     let gates: Vec<GateRef> = prepared.iter().flat_map(|p| &p.targets).map(|t| t.gate.clone()).collect();
@@ -785,7 +789,7 @@ fn switch_held(
             let Some(state) = state else { continue };
             let dependencies = target.dependencies.take().unwrap_or_default();
             let built = Built::restored(&target.gate, offer.clone(), dependencies, state)
-                .map_err(|error| Failure::new(name, Step::Restore, error.into()))?;
+                .map_err(|error| Failure::new(name, Step::Restore, ReplaceError::of_restore(error)))?;
             target.built = Some(built);
         }
     }
@@ -829,6 +833,26 @@ impl<'g> HeldGates<'g> {
         }
         // SAFETY: the caller's word.
         self.hold.take().map_or(0, |hold| unsafe { hold.open_with(new) }.held_calls)
+    }
+}
+
+/// Waits until nobody has an instance pinned whose state is to be saved; callers do
+/// not, meanwhile. Somebody may pin one again before the gates are held.
+fn wait_until_unpinned(prepared: &[Prepared], deadline: Instant) -> Result<(), ReplaceError> {
+    const PAUSE: Duration = Duration::from_micros(200);
+    let began = Instant::now();
+    loop {
+        let pinned = each_target(prepared).filter(|(_, target)| target.hands_state_over());
+        let pinned: Vec<Inside> = pinned
+            .filter_map(|(_, target)| target.gate.with_built(|built| Inside::pinned(built.head(), began)))
+            .collect();
+        if pinned.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(ReplaceError::Deadline(pinned));
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -1132,6 +1156,20 @@ pub enum ReplaceError {
         /// Did it panic?
         panicked: bool,
     },
+    /// The new version refused what the old one had saved.
+    #[error(
+        "the `restore` of version {to} ({origin}) {}: {message}", if *.panicked { "panicked" } else { "failed" }
+    )]
+    Restore {
+        /// The new version.
+        to: i32,
+        /// Where it comes from.
+        origin: String,
+        /// What it said.
+        message: String,
+        /// Did it panic?
+        panicked: bool,
+    },
     /// Callers were inside when the time was over.
     #[error("the time was over while callers were inside: {}", who(.0))]
     Deadline(Vec<Inside>),
@@ -1170,6 +1208,17 @@ pub enum ReplaceError {
         /// Why.
         reason: String,
     },
+}
+
+impl ReplaceError {
+    fn of_restore(error: ReferenceError) -> Self {
+        match error {
+            ReferenceError::Construct { name: _, version: to, origin, message, panicked } => {
+                ReplaceError::Restore { to, origin, message, panicked }
+            }
+            other => other.into(),
+        }
+    }
 }
 
 impl From<HoldRefused> for ReplaceError {
