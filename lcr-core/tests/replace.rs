@@ -223,7 +223,7 @@ fn state_is_handed_over_and_a_refused_restore_leaves_the_old_version_serving() -
     assert_eq!(failure.step, Step::Restore);
     assert_eq!(
         failure.to_string(),
-        "`stateful` was not replaced (restore): the constructor of `stateful` version 2 (component `stateful` of \
+        "`stateful` was not replaced (restore): the `restore` of version 2 (component `stateful` of \
          lcr-core 0.1.0, compiled in) failed: section `count` was saved with schema version 1, and this version \
          restores versions 2 to 3"
     );

@@ -192,7 +192,9 @@ impl Replacement {
         self
     }
 
-    /// How long to wait for callers to leave. Five seconds unless told.
+    /// How long to wait for others, at most, each time: for another replacement to end;
+    /// for callers to leave, while calls are held; for callers to leave the old version
+    /// after the switch. Five seconds unless told.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -212,7 +214,7 @@ impl Replacement {
     }
 
     fn patience(&self, start: Instant) -> Patience<'_> {
-        Patience { deadline: start + self.timeout, cancelled: &self.cancelled }
+        Patience { timeout: self.timeout, deadline: start + self.timeout, cancelled: &self.cancelled }
     }
 
     /// Makes every check and changes nothing: no code of the new version runs.
@@ -278,9 +280,10 @@ impl Replacement {
     }
 
     fn transact(&self, start: Instant) -> Result<Report, Failure> {
-        let patience = self.patience(start);
         let inner = &self.factory.inner;
+        let patience = self.patience(start);
         let turn = Turn::take(patience).map_err(|error| self.failure(Step::Prepare, error))?;
+        let patience = patience.from_now();
         let mut report = Report::default();
         // What was loaded stays so between two attempts.
         let mut loaded: Vec<Offer> = Vec::new();
@@ -315,7 +318,7 @@ impl Replacement {
         // In the order of the switch, each until the same deadline.
         let mut drained = true;
         for old in switched {
-            drained &= old.until(patience.deadline);
+            drained &= old.until(switch_at + self.timeout);
         }
         report.drained = drained.then(|| switch_at.elapsed());
         Ok(report)
@@ -779,6 +782,8 @@ fn switch_held(
         p.build()?;
     }
     report.prepared = start.elapsed();
+    let patience = patience.from_now();
+    wait_until_unpinned(prepared, patience).map_err(|error| fail(Step::Drain, error))?;
 
     // Declared in the order in which they are undone, the last one first.
     let gates: Vec<GateRef> = prepared.iter().flat_map(|p| &p.targets).map(|t| t.gate.clone()).collect();
@@ -806,7 +811,7 @@ fn switch_held(
             let Some(state) = state else { continue };
             let dependencies = target.dependencies.take().unwrap_or_default();
             let built = Built::restored(&target.gate, offer.clone(), dependencies, state)
-                .map_err(|error| Failure::new(name, Step::Restore, error.into()))?;
+                .map_err(|error| Failure::new(name, Step::Restore, ReplaceError::of_restore(error)))?;
             target.built = Some(built);
         }
     }
@@ -854,10 +859,31 @@ impl<'g> HeldGates<'g> {
     }
 }
 
+/// Waits until nobody has an instance pinned whose state is to be saved; callers do
+/// not, meanwhile. Somebody may pin one again before the gates are held.
+fn wait_until_unpinned(prepared: &[Prepared], patience: Patience<'_>) -> Result<(), ReplaceError> {
+    const PAUSE: Duration = Duration::from_micros(200);
+    let began = Instant::now();
+    loop {
+        let pinned = each_target(prepared).filter(|(_, target)| target.hands_state_over());
+        let pinned: Vec<Inside> = pinned
+            .filter_map(|(_, target)| target.gate.with_built(|built| Inside::pinned(built.head(), began)))
+            .collect();
+        if pinned.is_empty() {
+            return Ok(());
+        }
+        patience.check()?;
+        if patience.is_over() {
+            return Err(ReplaceError::Deadline(pinned));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Waits until no call is inside any of the instances that are held, and nobody has
 /// one pinned whose state is to be saved.
 fn wait_until_left(hold: &Hold<'_>, prepared: &[Prepared], patience: Patience<'_>) -> Result<(), NotQuiet> {
-    let Patience { deadline, cancelled } = patience;
+    let Patience { timeout: _, deadline, cancelled } = patience;
     let held: Vec<&InstanceHead> = hold.instances().collect();
     wait_quiet_unless(&held, Pins::Ignore, Some(deadline), cancelled)?;
     // Nobody is inside any more who could pin, or enter: what is pinned can only
@@ -878,11 +904,17 @@ fn save(name: &str, gate: &GateRef) -> Result<Option<Saved>, Failure> {
 /// How long whoever asked will wait.
 #[derive(Clone, Copy)]
 struct Patience<'r> {
+    timeout: Duration,
     deadline: Instant,
     cancelled: &'r AtomicBool,
 }
 
 impl Patience<'_> {
+    /// The same, for a step that begins now.
+    fn from_now(self) -> Self {
+        Patience { deadline: Instant::now() + self.timeout, ..self }
+    }
+
     fn is_over(self) -> bool {
         Instant::now() >= self.deadline
     }
@@ -1176,6 +1208,20 @@ pub enum ReplaceError {
         /// Did it panic?
         panicked: bool,
     },
+    /// The new version refused what the old one had saved.
+    #[error(
+        "the `restore` of version {to} ({origin}) {}: {message}", if *.panicked { "panicked" } else { "failed" }
+    )]
+    Restore {
+        /// The new version.
+        to: i32,
+        /// Where it comes from.
+        origin: String,
+        /// What it said.
+        message: String,
+        /// Did it panic?
+        panicked: bool,
+    },
     /// Callers were inside when the time was over.
     #[error("the time was over while callers were inside: {}", who(.0))]
     Deadline(Vec<Inside>),
@@ -1217,6 +1263,17 @@ pub enum ReplaceError {
         /// Why.
         reason: String,
     },
+}
+
+impl ReplaceError {
+    fn of_restore(error: ReferenceError) -> Self {
+        match error {
+            ReferenceError::Construct { name: _, version: to, origin, message, panicked } => {
+                ReplaceError::Restore { to, origin, message, panicked }
+            }
+            other => other.into(),
+        }
+    }
 }
 
 impl From<HoldRefused> for ReplaceError {
