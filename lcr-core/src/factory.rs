@@ -25,6 +25,7 @@ mod search;
 mod slot;
 mod status;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
@@ -143,6 +144,7 @@ pub(crate) struct Inner {
     lines: Lines,
     history: History,
     watchers: Mutex<Vec<Sender<Event>>>,
+    /// Raw references to what the index does not know.
     raw_holders: Mutex<HashMap<String, usize>>,
     /// Places of libraries' singletons: by name, then version.
     external: Mutex<HashMap<String, VersionSlots>>,
@@ -166,6 +168,15 @@ pub(crate) enum Source {
     External(Hit),
     /// What has replaced it.
     Line(Box<Line>),
+}
+
+/// Where raw references are counted.
+#[derive(Clone, Copy)]
+pub(crate) enum Holders {
+    /// At a position of the index.
+    Of(usize),
+    /// By name: what the index does not know.
+    OfName,
 }
 
 /// Makes a [`Factory`].
@@ -482,7 +493,7 @@ impl Inner {
             }
         };
         let Some(slot) = slot else {
-            let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+            let _work = Work::once(self.number, source.lasting_name(self), source.version(self))?;
             return build(None);
         };
         let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
@@ -500,22 +511,35 @@ impl Inner {
         source: &Source,
         context: *mut c_void,
     ) -> Result<Box<RawHeld>, ReferenceError> {
-        let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+        let _work = Work::once(self.number, source.lasting_name(self), source.version(self))?;
         plan::check(self, source)?;
         let offer = self.offer(source, Wanted::Raw)?;
         let dependencies = self.dependencies(&offer)?;
+        let holders = match source {
+            Source::CompiledIn(position) => Holders::Of(*position),
+            Source::External(_) | Source::Line(_) => Holders::OfName,
+        };
         // SAFETY: the caller's word.
-        unsafe { RawHeld::new(self, offer, context, dependencies) }
+        unsafe { RawHeld::new(self, offer, context, dependencies, source.lasting_name(self), holders) }
     }
 
     /// How many raw references of this name are held.
     fn raw_holders(&self, name: &str) -> usize {
         let holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.get(name).copied().unwrap_or(0)
+        holders.get(name).copied().unwrap_or(0) + self.compiled_in().index.all_holders(name)
     }
 
     /// One raw reference more, or one less.
-    fn count_raw(&self, name: &str, more: bool) {
+    fn count_raw(&self, name: &str, holders: Holders, more: bool) {
+        if let Holders::Of(position) = holders {
+            let holders = self.compiled_in().index.holders(position);
+            if more {
+                holders.fetch_add(1, Ordering::Relaxed);
+            } else {
+                holders.fetch_sub(1, Ordering::Relaxed);
+            }
+            return;
+        }
         let mut holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
         if more {
             *holders.entry(name.to_owned()).or_default() += 1;
@@ -661,6 +685,14 @@ impl Source {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).name(),
             Source::External(hit) => hit.interface.name.clone(),
             Source::Line(line) => line.name.clone(),
+        }
+    }
+
+    /// The name; no copy of it, where it is compiled in.
+    fn lasting_name(&self, factory: &Inner) -> Cow<'static, str> {
+        match self {
+            Source::CompiledIn(position) => Cow::Borrowed(factory.compiled_in().index.name(*position)),
+            Source::External(_) | Source::Line(_) => Cow::Owned(self.name(factory)),
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::offer::{Offer, origin};
 use crate::descriptor::Iface;
@@ -19,10 +20,13 @@ pub(crate) struct Index {
 }
 
 struct Entry {
+    name: &'static str,
     iface: &'static Iface,
     registration: &'static Registration,
     /// The next entry of the same name; `END` where there is none.
     next: u32,
+    /// How many raw references are held.
+    holders: AtomicUsize,
 }
 
 struct Chain {
@@ -53,7 +57,7 @@ impl Index {
         // be asked for.
         let Ok(name) = unsafe { std::ffi::CStr::from_ptr(iface.name) }.to_str() else { return };
         let Ok(position) = u32::try_from(self.entries.len()) else { return };
-        let mut entry = Entry { iface, registration, next: END };
+        let mut entry = Entry { name, iface, registration, next: END, holders: AtomicUsize::new(0) };
         let chain = self.heads.entry(name).or_insert(Chain { first: END, duplicate: None });
         // The chain is in order of registration: a list of versions is short.
         if chain.first == END {
@@ -112,6 +116,21 @@ impl Index {
             .get(name)
             .map(|chain| self.chain(chain).map(|(_, e)| (e.iface.version, origin(e.registration))).collect())
             .unwrap_or_default()
+    }
+
+    pub(crate) fn name(&self, position: usize) -> &'static str {
+        self.entries[position].name
+    }
+
+    /// How many raw references to it are held.
+    pub(crate) fn holders(&self, position: usize) -> &AtomicUsize {
+        &self.entries[position].holders
+    }
+
+    /// How many raw references to all its versions are held.
+    pub(crate) fn all_holders(&self, name: &str) -> usize {
+        let Some(chain) = self.heads.get(name) else { return 0 };
+        self.chain(chain).map(|(_, entry)| entry.holders.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn offer(&self, position: usize) -> Offer {
