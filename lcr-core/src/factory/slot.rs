@@ -191,7 +191,15 @@ thread_local! {
         const { RefCell::new(ManuallyDrop::new(Line::EMPTY)) };
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// Threads take numbers by the batch, and then one after the other.
+const BATCH: u64 = 1 << 10;
+static NEXT: AtomicU64 = AtomicU64::new(BATCH);
+
+/// A number that no line had, for a thread whose line before was `id`; 0 for none.
+fn next_id(id: u64) -> u64 {
+    let next = id + 1;
+    if id == 0 || next % BATCH == 0 { NEXT.fetch_add(BATCH, Ordering::Relaxed) } else { next }
+}
 
 /// Which work waits for which other, and for what.
 static WAITS: Mutex<Vec<Wait>> = Mutex::new(Vec::new());
@@ -216,7 +224,7 @@ impl Work {
     fn step(step: Step) -> Work {
         LINE.with_borrow_mut(|line| {
             if line.first.is_none() {
-                line.id = NEXT.fetch_add(1, Ordering::Relaxed);
+                line.id = next_id(line.id);
             }
             line.push(step);
             Work { id: line.id }
@@ -292,7 +300,8 @@ pub(crate) fn on_ended_thread<R: Send>(
     name: &str,
     f: impl FnOnce() -> R + Send,
 ) -> std::io::Result<std::thread::Result<R>> {
-    let line = LINE.with_borrow(|line| Line::clone(line));
+    // An empty line has no number to go on with: it would be counted on twice.
+    let line = LINE.with_borrow(|line| if line.first.is_some() { Line::clone(line) } else { Line::EMPTY });
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
             LINE.set(ManuallyDrop::new(line));
