@@ -443,7 +443,10 @@ impl Inner {
         version: Version,
         context: *mut c_void,
     ) -> Result<Box<RawHeld>, ReferenceError> {
-        let source = this.source(name, version)?;
+        let source = match this.compiled_in().index.find(name, version)? {
+            Some(position) if !this.lines.know(name) => Source::CompiledIn(position),
+            _ => this.source(name, version)?,
+        };
         // SAFETY: the caller's word.
         unsafe { this.open_raw(&source, context) }
     }
@@ -506,12 +509,14 @@ impl Inner {
     /// # Safety
     ///
     /// `context` must be what the component expects.
+    #[inline]
     unsafe fn open_raw(
         self: &Arc<Self>,
         source: &Source,
         context: *mut c_void,
     ) -> Result<Box<RawHeld>, ReferenceError> {
-        let _work = Work::once(self.number, source.lasting_name(self), source.version(self))?;
+        let name = source.lasting_name(self);
+        let _work = Work::once(self.number, name.clone(), source.version(self))?;
         plan::check(self, source)?;
         let offer = self.offer(source, Wanted::Raw)?;
         let dependencies = self.dependencies(&offer)?;
@@ -520,7 +525,7 @@ impl Inner {
             Source::External(_) | Source::Line(_) => Holders::OfName,
         };
         // SAFETY: the caller's word.
-        unsafe { RawHeld::new(self, offer, context, dependencies, source.lasting_name(self), holders) }
+        unsafe { RawHeld::new(self, offer, context, dependencies, name, holders) }
     }
 
     /// How many raw references of this name are held.
@@ -530,6 +535,7 @@ impl Inner {
     }
 
     /// One raw reference more, or one less.
+    #[inline]
     fn count_raw(&self, name: &str, holders: Holders, more: bool) {
         if let Holders::Of(position) = holders {
             let holders = self.compiled_in().index.holders(position);
@@ -565,6 +571,9 @@ impl Inner {
     /// Constructs what `offer` requires, in order. That all of it exists was checked.
     fn dependencies(self: &Arc<Self>, offer: &Offer) -> Result<Dependencies, ReferenceError> {
         let mut held = Dependencies::default();
+        if offer.iface().dependency_count == 0 {
+            return Ok(held);
+        }
         for name in offer.requires() {
             held.0.push(self.require(&name).map_err(|cause| ReferenceError::Dependency {
                 name: offer.name(),
@@ -689,10 +698,19 @@ impl Source {
     }
 
     /// The name; no copy of it, where it is compiled in.
+    #[inline]
     fn lasting_name(&self, factory: &Inner) -> Cow<'static, str> {
         match self {
             Source::CompiledIn(position) => Cow::Borrowed(factory.compiled_in().index.name(*position)),
             Source::External(_) | Source::Line(_) => Cow::Owned(self.name(factory)),
+        }
+    }
+
+    /// Is there nothing that it requires?
+    fn is_alone(&self, factory: &Inner) -> bool {
+        match self {
+            Source::CompiledIn(position) => factory.compiled_in().index.is_alone(*position),
+            Source::External(_) | Source::Line(_) => self.requires(factory).is_empty(),
         }
     }
 

@@ -122,6 +122,11 @@ impl Index {
         self.entries[position].name
     }
 
+    /// Is there nothing that it requires?
+    pub(crate) fn is_alone(&self, position: usize) -> bool {
+        self.entries[position].iface.dependency_count == 0
+    }
+
     /// How many raw references to it are held.
     pub(crate) fn holders(&self, position: usize) -> &AtomicUsize {
         &self.entries[position].holders

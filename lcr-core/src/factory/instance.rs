@@ -577,6 +577,7 @@ impl RawHeld {
     /// # Safety
     ///
     /// `context` must be what the component expects.
+    #[inline]
     pub(crate) unsafe fn new(
         factory: &Arc<Inner>,
         offer: Offer,

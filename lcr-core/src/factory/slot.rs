@@ -157,6 +157,7 @@ impl Line {
         self.first.iter().chain(&self.others)
     }
 
+    #[inline(always)]
     fn push(&mut self, step: Step) {
         match self.first {
             None => self.first = Some(step),
@@ -221,6 +222,7 @@ impl Work {
         Self::step(Step { name: name.to_owned().into(), once: None })
     }
 
+    #[inline(always)]
     fn step(step: Step) -> Work {
         LINE.with_borrow_mut(|line| {
             if line.first.is_none() {
@@ -233,8 +235,10 @@ impl Work {
 
     /// The construction of something that has no slot, unless this line is just
     /// constructing or releasing such a thing already.
+    #[inline]
     pub(crate) fn once(factory: u64, name: Cow<'static, str>, version: i32) -> Result<Work, ReferenceError> {
         let same = LINE.with_borrow(|line| {
+            line.first.as_ref()?;
             let is_same = |step: &&Step| {
                 step.name == name && step.once.is_some_and(|(once, _)| once == (factory, version))
             };
