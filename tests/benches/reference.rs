@@ -28,7 +28,7 @@ fn main() {
         let factory =
             Factory::builder().without_environment().components(registered::components(count.max(2))).build();
         let (typed, raw) =
-            (registered::typed(count.max(2) / 2 & !1), registered::raw((count.max(2) / 2) | 1));
+            (registered::typed((count.max(2) / 2) & !1), registered::raw((count.max(2) / 2) | 1));
         held.push(factory.reference::<dyn Work>(&typed, 0).unwrap());
         let other = factory.clone();
         sides.push(Side::each(format!("typed, {count} registered"), move || {

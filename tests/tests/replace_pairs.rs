@@ -1,7 +1,7 @@
 //! Every pair of what can be replaced by what: compiled-in versions and libraries,
 //! stateless and with state, one and several, with all kinds of references alive.
 
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, unreachable_pub, reason = "a test, with the fixture of libraries in it")]
 
 #[path = "../fixtures/replace/src/lib.rs"]
 #[macro_use]

@@ -18,9 +18,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Holders, Inner};
 use super::offer::Offer;
 use super::slot::{Slot, Work, on_ended_thread};
+use super::{Holders, Inner};
 use crate::abi::RawStr;
 use crate::call::panic_text;
 use crate::construct::Constructed;

@@ -283,7 +283,7 @@ impl Replacement {
         let inner = &self.factory.inner;
         let patience = self.patience(start);
         let turn = Turn::take(patience).map_err(|error| self.failure(Step::Prepare, error))?;
-        let patience = patience.from_now();
+        let patience = patience.anew();
         let mut report = Report::default();
         // What was loaded stays so between two attempts.
         let mut loaded: Vec<Offer> = Vec::new();
@@ -782,7 +782,7 @@ fn switch_held(
         p.build()?;
     }
     report.prepared = start.elapsed();
-    let patience = patience.from_now();
+    let patience = patience.anew();
     wait_until_unpinned(prepared, patience).map_err(|error| fail(Step::Drain, error))?;
 
     // Declared in the order in which they are undone, the last one first.
@@ -911,7 +911,7 @@ struct Patience<'r> {
 
 impl Patience<'_> {
     /// The same, for a step that begins now.
-    fn from_now(self) -> Self {
+    fn anew(self) -> Self {
         Patience { deadline: Instant::now() + self.timeout, ..self }
     }
 

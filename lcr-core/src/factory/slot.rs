@@ -200,7 +200,7 @@ static NEXT: AtomicU64 = AtomicU64::new(BATCH);
 /// A number that no line had, for a thread whose line before was `id`; 0 for none.
 fn next_id(id: u64) -> u64 {
     let next = id + 1;
-    if id == 0 || next % BATCH == 0 { NEXT.fetch_add(BATCH, Ordering::Relaxed) } else { next }
+    if id == 0 || next.is_multiple_of(BATCH) { NEXT.fetch_add(BATCH, Ordering::Relaxed) } else { next }
 }
 
 /// Which work waits for which other, and for what.
