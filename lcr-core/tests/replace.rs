@@ -281,7 +281,16 @@ fn what_is_called_off_before_the_switch_is_undone_at_once() -> Result<(), Refere
     let counter: Handle<dyn Counter> = factory.reference("stateful", 0)?;
     counter.next();
     // Keeps the replacement waiting.
-    let pinned: Instance<dyn Counter> = Handle::instance(&counter);
+    let (leave, told) = std::sync::mpsc::channel::<()>();
+    let (is_in, wait) = std::sync::mpsc::channel();
+    let inside = counter.clone();
+    let caller = thread::spawn(move || {
+        let run = Handle::enter(&inside);
+        is_in.send(()).unwrap();
+        let _ = told.recv();
+        run.next()
+    });
+    wait.recv().unwrap();
     let cancelled = Arc::new(AtomicBool::new(false));
     let replacement = factory.replace("stateful").version(1).cancelled_by(Arc::clone(&cancelled));
     let started = Instant::now();
@@ -294,8 +303,9 @@ fn what_is_called_off_before_the_switch_is_undone_at_once() -> Result<(), Refere
     assert!(matches!(failure.error, ReplaceError::Cancelled), "{failure}");
     assert_eq!(failure.step, Step::Drain);
     assert!(started.elapsed() < Duration::from_secs(30));
-    assert_eq!((counter.version(), counter.next(), pinned.next()), (0, 1, 2));
-    drop(pinned);
+    assert_eq!((counter.version(), counter.next()), (0, 1));
+    leave.send(()).unwrap();
+    assert_eq!(caller.join().unwrap(), 2);
     let report = factory.replace("stateful").version(1).run().unwrap();
     assert_eq!((report.interfaces[0].to, counter.version(), counter.next()), (1, 1, 3));
     Ok(())

@@ -248,7 +248,7 @@ fn three_versions_live_at_once() {
     }
     assert_eq!((zero.add(1), two.add(100)), (3, 300));
     drop((zero, two));
-    while factory.interfaces().iter().any(|s| leaving(s)) {
+    while factory.interfaces().iter().any(leaving) {
         thread::yield_now();
     }
     assert!(Holds::now().libraries > before, "what answers now stays loaded");

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
 
 use counter_api::Counter;
 use lcr_control::{Builder, Running};
@@ -25,6 +27,21 @@ fn host(world: &World) -> Host {
     Host { factory, counter, control }
 }
 
+/// A caller that stays inside until it is told to leave.
+fn caller_inside(counter: &Handle<dyn Counter>) -> (Sender<()>, JoinHandle<()>) {
+    let (leave, told) = channel();
+    let (is_in, wait) = channel();
+    let counter = counter.clone();
+    let caller = thread::spawn(move || {
+        let inside = Handle::enter(&counter);
+        is_in.send(()).unwrap();
+        let _ = told.recv();
+        drop(inside);
+    });
+    wait.recv().unwrap();
+    (leave, caller)
+}
+
 fn is_held(factory: &Factory) -> bool {
     factory.interfaces().iter().any(|i| i.name == "counter" && i.state.as_str() == "held")
 }
@@ -35,7 +52,7 @@ fn a_client_that_is_killed_in_the_middle_changes_nothing() {
     let Host { factory, counter, control } = host(&world);
     let socket = control.socket().to_str().unwrap();
     let before = counter.next(0);
-    let pinned = Handle::instance(&counter);
+    let (leave, caller) = caller_inside(&counter);
     let mut child = world
         .command(&["replace", socket, "counter", "--timeout", "600000"])
         .stdout(Stdio::null())
@@ -50,7 +67,8 @@ fn a_client_that_is_killed_in_the_middle_changes_nothing() {
     while is_held(&factory) {}
     let after = counter.next(0);
     assert_eq!((after.number, after.generation), (before.number + 1, before.generation));
-    drop(pinned);
+    leave.send(()).unwrap();
+    caller.join().unwrap();
     world.lcr(&["replace", socket, "counter"]).ok();
     assert_eq!(counter.next(0).number, before.number + 2);
 }
