@@ -271,6 +271,7 @@ impl Replacement {
         // What was loaded stays so between two attempts.
         let mut loaded: Vec<Offer> = Vec::new();
         let attempts_end = Instant::now() + self.timeout;
+        let mut door = None;
         let switched = loop {
             let mut prepared = Vec::new();
             for choice in self.choices()? {
@@ -293,7 +294,10 @@ impl Replacement {
             if Instant::now() >= attempts_end {
                 return Err(self.failure(Step::Switch, ReplaceError::Outrun));
             }
+            let names = || self.asks.iter().map(|ask| ask.interface.clone()).collect();
+            door.get_or_insert_with(|| inner.gates.close_door(names()));
         };
+        drop(door);
         drop(loaded);
         let switch_at = Instant::now();
         // The next transaction need not wait for these callers.
@@ -446,6 +450,10 @@ impl Choice {
         Ok(Prepared {
             targets,
             others: self.others,
+            replaces: match &self.back {
+                Some(back) => vec![back.from],
+                None => offer.replaces().iter().copied().chain([offer.version()]).collect(),
+            },
             is_back: self.back.is_some(),
             name: self.name,
             offer,
@@ -519,6 +527,8 @@ struct Prepared {
     // Dropped before the offer: what is built of it.
     targets: Vec<Target>,
     others: Vec<GateRef>,
+    /// All versions that it replaces, whether they serve or not.
+    replaces: Vec<i32>,
     is_back: bool,
     name: String,
     offer: Offer,
@@ -571,9 +581,12 @@ impl Prepared {
                 continue;
             }
             let version = gate.offer().version();
-            if !self.from.contains(&version) {
+            if !self.replaces.contains(&version) {
                 self.others.push(gate);
                 continue;
+            }
+            if !self.from.contains(&version) {
+                self.from.push(version);
             }
             gate.accepts_successor(&self.name, self.offer.version(), self.offer.contract().as_ref())
                 .map_err(fail)?;
@@ -595,7 +608,7 @@ impl Prepared {
         Succession {
             name: &self.name,
             offer: self.offer.clone(),
-            replaced: &self.from,
+            replaced: &self.replaces,
             places,
             is_back: self.is_back,
         }
@@ -668,6 +681,7 @@ fn switch_open(
     deadline: Instant,
     report: &mut Report,
 ) -> Result<Option<Vec<Retired>>, Failure> {
+    let mut door = None;
     loop {
         for p in prepared.iter_mut() {
             p.build()?;
@@ -687,6 +701,9 @@ fn switch_open(
             report.switched = switching.elapsed();
             return Ok(Some(retired));
         }
+        // The next round shall be the last one.
+        let names = || prepared.iter().map(|p| p.name.clone()).collect();
+        door.get_or_insert_with(|| inner.gates.close_door(names()));
         for p in prepared.iter_mut() {
             p.catch_up(inner)?;
         }
@@ -906,6 +923,11 @@ impl Turn {
         *taken = true;
         HAS_TURN.set(true);
         Ok(Turn)
+    }
+
+    /// Does this thread have it, or work for one that has?
+    pub(super) fn is_here() -> bool {
+        HAS_TURN.get()
     }
 
     /// For a thread that works in this one's place.
