@@ -34,8 +34,15 @@ pub struct Reply<W> {
 pub fn answer<W: Copy>(body: impl FnOnce() -> W) -> Reply<W> {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => Reply { panic: std::ptr::null_mut(), value: MaybeUninit::new(value) },
-        Err(payload) => Reply { panic: caught(payload), value: MaybeUninit::uninit() },
+        Err(payload) => raised(payload),
     }
+}
+
+/// The answer where there is none. Out of line: a thunk's own frame stays small.
+#[cold]
+#[inline(never)]
+fn raised<W>(payload: Box<dyn Any + Send>) -> Reply<W> {
+    Reply { panic: caught(payload), value: MaybeUninit::uninit() }
 }
 
 /// A panic's message on its way across the border. The payload is dropped here,
@@ -151,6 +158,13 @@ impl std::error::Error for CallError {}
 /// on. Method look-up prefers the inherent one: no specialisation is needed.
 #[derive(Debug)]
 pub struct OnPanic<R>(PhantomData<fn() -> R>);
+
+/// Runs what a caller does with a caught panic away from the calls that have none.
+#[cold]
+#[inline(never)]
+pub fn away<R>(settle: impl FnOnce() -> R) -> R {
+    settle()
+}
 
 impl<R> OnPanic<R> {
     /// The decision for `R`.

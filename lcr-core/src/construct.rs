@@ -6,7 +6,6 @@
 //! layout of C.
 
 use std::error::Error;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -189,7 +188,3 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     note = "put it directly into a module under `#[lcr_core::component]`, or end its file with `lcr_core::file_component! {{ … }}`"
 )]
 pub trait InComponent {}
-
-/// Asks for [`InComponent`], [`Construct`] and the contract at once.
-#[derive(Debug)]
-pub struct Registered<T, C: ?Sized>(PhantomData<(T, fn(&C))>);

@@ -135,7 +135,7 @@ pub enum ContextError {
         name: String,
     },
     /// What is required has another contract.
-    #[error("what interface `{interface}` requires does not fit: {message}")]
+    #[error("of what interface `{interface}` requires, {message}")]
     Contract {
         /// The interface under construction.
         interface: String,
@@ -307,7 +307,10 @@ impl Context {
             message,
         };
         if required.gate.is_null() {
-            return Err(unfit(Mismatch::Raw { expected: C::NAME.to_owned() }.to_string()));
+            return Err(unfit(format!(
+                "`{name}` does not fit: {}",
+                Mismatch::Raw { expected: C::NAME.to_owned() }
+            )));
         }
         // SAFETY: the factory keeps the gate alive until the constructor has returned.
         let message = unsafe { (services::current().gate_accepts)(required.gate, C::SIGNATURE) };

@@ -1,6 +1,6 @@
 //! Contracts: what the two sides of a border agree on.
 //!
-//! A contract is a Rust trait under [`#[contract]`](crate::contract). The two
+//! A contract is a Rust trait under [`#[contract]`](macro@crate::contract). The two
 //! sides may have been compiled years apart, by different compilers, so nothing
 //! of Rust's own layouts crosses. The macro writes three things beside the trait:
 //!
@@ -25,7 +25,7 @@
 use crate::abi::{RawSlice, RawStr};
 use crate::text::Piece;
 
-/// A trait under [`#[contract]`](crate::contract), as `dyn Trait`.
+/// A trait under [`#[contract]`](macro@crate::contract), as `dyn Trait`.
 ///
 /// Only the macro implements it.
 ///

@@ -30,6 +30,7 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::allocator;
+use crate::border;
 use crate::descriptor::ABI_VERSION;
 use crate::registry::{self, Registration};
 use crate::services::{self, Services};
@@ -143,6 +144,8 @@ pub unsafe fn enter(services: *const Services, table: &'static LibraryTable) -> 
     if !unsafe { services::receive(services) } {
         return null();
     }
+    // SAFETY: `receive` has kept it: it lives for ever.
+    border::arrive(unsafe { &*services });
     if table.flags & OWN_ALLOCATOR == 0 {
         // SAFETY: `receive` has checked the table.
         allocator::forward_to(unsafe { (*services).allocator });
@@ -230,10 +233,13 @@ pub unsafe extern "C" fn closed() {
             unsafe { (services.run_exits)(&raw const BOOK) }
         }
     };
+    border::leave();
     exits();
     // SAFETY: the thread that unmaps the library, which has no other any more.
     unsafe { run_keys() };
     exits();
+    // SAFETY: as above.
+    unsafe { border::depart() };
     each_key(|key| {
         // SAFETY: the key is the library's; `key_delete` clears its bit.
         unsafe { key_delete(key) };

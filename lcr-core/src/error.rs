@@ -5,6 +5,8 @@ use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use crate::contract::Mismatch;
+use crate::library::LoadError;
+use crate::metadata::MetadataError;
 use crate::version::Version;
 
 /// Why a reference was not given.
@@ -50,7 +52,7 @@ pub enum ReferenceError {
         /// Where from.
         origin: String,
         /// The difference.
-        mismatch: Mismatch,
+        mismatch: Box<Mismatch>,
     },
     /// A raw reference to a typed interface.
     #[error(
@@ -115,10 +117,10 @@ pub enum ReferenceError {
     },
     /// A library was found, and could not be loaded.
     #[error(transparent)]
-    Load(#[from] crate::library::LoadError),
+    Load(#[from] Box<LoadError>),
     /// The library was found, and when it was opened its notes could not be read.
     #[error(transparent)]
-    Unreadable(#[from] crate::metadata::MetadataError),
+    Unreadable(#[from] Box<MetadataError>),
     /// A library was found, and is gone, or offers something else, each time it is
     /// opened.
     #[error(
@@ -164,6 +166,18 @@ pub enum ReferenceError {
         /// The host's message.
         message: String,
     },
+}
+
+impl From<LoadError> for ReferenceError {
+    fn from(error: LoadError) -> Self {
+        ReferenceError::Load(Box::new(error))
+    }
+}
+
+impl From<MetadataError> for ReferenceError {
+    fn from(error: MetadataError) -> Self {
+        ReferenceError::Unreadable(Box::new(error))
+    }
 }
 
 impl fmt::Debug for ReferenceError {

@@ -6,7 +6,7 @@
 //! of themselves without running them, and loads that one alone. What the
 //! interface requires is constructed before it, in order, and released after it.
 //!
-//! There is one process-wide factory, behind the free functions [`reference`],
+//! There is one process-wide factory, behind the free functions [`reference()`],
 //! [`reference_with`] and [`reference_raw`]; a program that wants other places,
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
@@ -25,6 +25,7 @@ mod search;
 mod slot;
 mod status;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
@@ -49,7 +50,7 @@ use self::offer::Offer;
 pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
-pub use self::status::{Event, State, Status};
+pub use self::status::{Event, Stage, Status};
 use crate::context::Context;
 use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
@@ -76,14 +77,14 @@ pub fn reference<C: Contract + ?Sized>(
     reference_with(name, version, &Context::new())
 }
 
-/// Like [`reference`], with parameters for the constructor.
+/// Like [`reference()`], with parameters for the constructor.
 ///
 /// A singleton is constructed with the context of the reference that finds none
 /// live; later references get that instance, and their context is not looked at.
 ///
 /// # Errors
 ///
-/// As for [`reference`].
+/// As for [`reference()`].
 pub fn reference_with<C: Contract + ?Sized>(
     name: &str,
     version: impl Into<Version>,
@@ -101,7 +102,7 @@ pub fn reference_with<C: Contract + ?Sized>(
 ///
 /// # Errors
 ///
-/// As for [`reference`].
+/// As for [`reference()`].
 ///
 /// # Safety
 ///
@@ -143,14 +144,17 @@ pub(crate) struct Inner {
     lines: Lines,
     history: History,
     watchers: Mutex<Vec<Sender<Event>>>,
-    /// How many raw references are held, by name and version.
+    /// Raw references to what the index does not know, by name and version.
     raw_holders: Mutex<HashMap<String, Vec<(i32, usize)>>>,
     /// Places of libraries' singletons: by name, then version.
-    external: Mutex<HashMap<String, Vec<(i32, Arc<Slot>)>>>,
+    external: Mutex<HashMap<String, VersionSlots>>,
 }
 
 /// The factories that libraries may know by number.
 static NUMBERED: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
+/// The places of one name's versions.
+type VersionSlots = Vec<(i32, Arc<Slot>)>;
 
 struct CompiledIn {
     index: Index,
@@ -164,6 +168,15 @@ pub(crate) enum Source {
     External(Hit),
     /// What has replaced it.
     Line(Box<Line>),
+}
+
+/// Where raw references are counted.
+#[derive(Clone, Copy)]
+pub(crate) enum Holders {
+    /// At a position of the index.
+    Of(usize),
+    /// By name: what the index does not know.
+    OfName,
 }
 
 /// Makes a [`Factory`].
@@ -254,7 +267,7 @@ impl Factory {
         &PROCESS
     }
 
-    /// References an interface; see [`reference`](crate::reference()).
+    /// References an interface; see [`reference()`](crate::reference()).
     ///
     /// # Errors
     ///
@@ -437,7 +450,10 @@ impl Inner {
         version: Version,
         context: *mut c_void,
     ) -> Result<Box<RawHeld>, ReferenceError> {
-        let source = this.source(name, version)?;
+        let source = match this.compiled_in().index.find(name, version)? {
+            Some(position) if !this.lines.know(name) => Source::CompiledIn(position),
+            _ => this.source(name, version)?,
+        };
         // SAFETY: the caller's word.
         unsafe { this.open_raw(&source, context) }
     }
@@ -487,7 +503,7 @@ impl Inner {
             }
         };
         let Some(slot) = slot else {
-            let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+            let _work = Work::once(self.number, source.lasting_name(self), source.version(self))?;
             return build(None);
         };
         let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
@@ -500,27 +516,50 @@ impl Inner {
     /// # Safety
     ///
     /// `context` must be what the component expects.
+    #[inline]
     unsafe fn open_raw(
         self: &Arc<Self>,
         source: &Source,
         context: *mut c_void,
     ) -> Result<Box<RawHeld>, ReferenceError> {
-        let _work = Work::once(self.number, &source.name(self), source.version(self))?;
+        let name = source.lasting_name(self);
+        let _work = Work::once(self.number, name.clone(), source.version(self))?;
         plan::check(self, source)?;
         let offer = self.offer(source, Wanted::Raw)?;
         let dependencies = self.dependencies(&offer)?;
+        let holders = match source {
+            Source::CompiledIn(position) => Holders::Of(*position),
+            Source::External(_) | Source::Line(_) => Holders::OfName,
+        };
         // SAFETY: the caller's word.
-        unsafe { RawHeld::new(self, offer, context, dependencies) }
+        unsafe { RawHeld::new(self, offer, context, dependencies, name, holders) }
     }
 
     /// The versions of this name of which raw references are held, and how many.
     fn raw_holders(&self, name: &str) -> Vec<(i32, usize)> {
         let holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.get(name).cloned().unwrap_or_default()
+        let mut all = holders.get(name).cloned().unwrap_or_default();
+        for (version, count) in self.compiled_in().index.holders_of(name) {
+            match all.iter_mut().find(|(v, _)| *v == version) {
+                Some((_, more)) => *more += count,
+                None => all.push((version, count)),
+            }
+        }
+        all
     }
 
     /// One raw reference more, or one less.
-    fn count_raw(&self, name: &str, version: i32, more: bool) {
+    #[inline]
+    fn count_raw(&self, name: &str, version: i32, holders: Holders, more: bool) {
+        if let Holders::Of(position) = holders {
+            let holders = self.compiled_in().index.holders(position);
+            if more {
+                holders.fetch_add(1, Ordering::Relaxed);
+            } else {
+                holders.fetch_sub(1, Ordering::Relaxed);
+            }
+            return;
+        }
         let mut holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
         let versions = holders.entry(name.to_owned()).or_default();
         match versions.iter_mut().find(|(v, _)| *v == version) {
@@ -549,6 +588,9 @@ impl Inner {
     /// Constructs what `offer` requires, in order. That all of it exists was checked.
     fn dependencies(self: &Arc<Self>, offer: &Offer) -> Result<Dependencies, ReferenceError> {
         let mut held = Dependencies::default();
+        if offer.iface().dependency_count == 0 {
+            return Ok(held);
+        }
         for name in offer.requires() {
             held.0.push(self.require(&name).map_err(|cause| ReferenceError::Dependency {
                 name: offer.name(),
@@ -654,7 +696,7 @@ impl Wanted<'_> {
             name: interface.name.clone(),
             version: interface.version,
             origin: origin(),
-            mismatch,
+            mismatch: Box::new(mismatch),
         })
     }
 }
@@ -673,6 +715,23 @@ impl Source {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).name(),
             Source::External(hit) => hit.interface.name.clone(),
             Source::Line(line) => line.name.clone(),
+        }
+    }
+
+    /// The name; no copy of it, where it is compiled in.
+    #[inline]
+    fn lasting_name(&self, factory: &Inner) -> Cow<'static, str> {
+        match self {
+            Source::CompiledIn(position) => Cow::Borrowed(factory.compiled_in().index.name(*position)),
+            Source::External(_) | Source::Line(_) => Cow::Owned(self.name(factory)),
+        }
+    }
+
+    /// Is there nothing that it requires?
+    fn is_alone(&self, factory: &Inner) -> bool {
+        match self {
+            Source::CompiledIn(position) => factory.compiled_in().index.is_alone(*position),
+            Source::External(_) | Source::Line(_) => self.requires(factory).is_empty(),
         }
     }
 

@@ -66,7 +66,7 @@ use protocol::{COUNTING, HELD, TAGS};
 pub use barrier::WITHOUT_HEAVY;
 pub use barrier::{BarrierRefused, readers_pay_a_fence};
 pub use hold::{Hold, HoldRefused, Opened, Worker, Working};
-pub use quiet::{Inside, NotQuiet, Pins, wait_quiet};
+pub use quiet::{Inside, NotQuiet, Pins, wait_quiet, wait_quiet_unless};
 
 /// What callers see of an interface: which instance answers.
 ///
@@ -247,9 +247,9 @@ impl GateHead {
     /// If the call is [`Refused`].
     #[inline(always)]
     pub fn enter(&self) -> Entered<'_> {
-        match self.try_enter() {
-            Ok(entered) => entered,
-            Err(refused) => panic_refused(refused),
+        match self.enter_at_once() {
+            Some(entered) => entered,
+            None => self.enter_out_of_line(),
         }
     }
 
@@ -260,27 +260,96 @@ impl GateHead {
     /// [`Refused`], on a thread that works for the transaction holding the gate.
     #[inline(always)]
     pub fn try_enter(&self) -> Result<Entered<'_>, Refused> {
+        match self.enter_at_once() {
+            Some(entered) => Ok(entered),
+            None => self.try_enter_out_of_line(),
+        }
+    }
+
+    /// Enters an open gate through the thread's first cell, or the second one: so a
+    /// component's own calls, made while it is being called, are no slower.
+    #[inline(always)]
+    fn enter_at_once(&self) -> Option<Entered<'_>> {
         #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", target_os = "linux", not(miri)))]
         {
             let offset = barrier::TLS_OFFSET.load(Ordering::Relaxed);
-            // SAFETY: the thread's first cell, or its thread pointer, or the
-            // first cell of a block that nobody writes: alive while the thread is.
-            let cell = unsafe { &*cells::first_cell_at(offset) };
+            let first = cells::first_cell_at(offset);
             let seen = self.cur.load(Ordering::Relaxed);
-            if seen & TAGS == 0 && cell.load(Ordering::Relaxed) == 0 {
-                // The offset is not 0, so the replacer's barrier is membarrier.
-                let light = || std::sync::atomic::compiler_fence(Ordering::SeqCst);
-                if protocol::publish(&self.cur, cell, seen, light) {
-                    return Ok(Entered::new(cell, instance_at(seen)));
+            if seen & TAGS != 0 {
+                return None;
+            }
+            // SAFETY: the thread's first cell, or its thread pointer, or the first cell
+            // of a block that nobody writes: alive while the thread is.
+            let mut cell: &'static AtomicUsize = unsafe { &*first };
+            if cell.load(Ordering::Relaxed) != 0 {
+                if offset == 0 {
+                    return None;
+                }
+                // SAFETY: a block has more cells than one.
+                cell = unsafe { &*first.add(1) };
+                if cell.load(Ordering::Relaxed) != 0 {
+                    return None;
                 }
             }
+            self.enter_through(cell, seen)
         }
-        self.enter_out_of_line()
+        #[cfg(not(all(
+            target_arch = "x86_64",
+            target_pointer_width = "64",
+            target_os = "linux",
+            not(miri)
+        )))]
+        None
+    }
+
+    /// Enters the open gate through an empty cell of this thread's, where the
+    /// replacer's barrier is membarrier: where `TLS_OFFSET` is not 0.
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", target_os = "linux", not(miri)))]
+    #[inline(always)]
+    fn enter_through(&self, cell: &'static AtomicUsize, seen: usize) -> Option<Entered<'_>> {
+        let light = || std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        protocol::publish(&self.cur, cell, seen, light).then(|| Entered::new(cell, instance_at(seen)))
+    }
+
+    /// The same through one of the thread's other cells.
+    #[inline]
+    fn enter_deeper(&self) -> Option<Entered<'_>> {
+        #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", target_os = "linux", not(miri)))]
+        {
+            let offset = barrier::TLS_OFFSET.load(Ordering::Relaxed);
+            let seen = self.cur.load(Ordering::Relaxed);
+            if offset == 0 || seen & TAGS != 0 {
+                return None;
+            }
+            // SAFETY: the offset leads to a block, which has that many cells.
+            let cells: &'static [AtomicUsize] =
+                unsafe { std::slice::from_raw_parts(cells::first_cell_at(offset), cells::CELLS) };
+            let free = cells[2..].iter().find(|cell| cell.load(Ordering::Relaxed) == 0)?;
+            self.enter_through(free, seen)
+        }
+        #[cfg(not(all(
+            target_arch = "x86_64",
+            target_pointer_width = "64",
+            target_os = "linux",
+            not(miri)
+        )))]
+        None
     }
 
     #[cold]
     #[inline(never)]
-    fn enter_out_of_line(&self) -> Result<Entered<'_>, Refused> {
+    fn enter_out_of_line(&self) -> Entered<'_> {
+        match self.try_enter_out_of_line() {
+            Ok(entered) => entered,
+            Err(refused) => panic_refused(refused),
+        }
+    }
+
+    #[cold]
+    fn try_enter_out_of_line(&self) -> Result<Entered<'_>, Refused> {
+        if let Some(entered) = self.enter_deeper() {
+            return Ok(entered);
+        }
         let slow = ENTER_SLOW.load(Ordering::Relaxed);
         // SAFETY: nothing else is ever stored in ENTER_SLOW.
         let slow = unsafe { mem::transmute::<*mut (), EnterSlow>(slow) };

@@ -289,7 +289,7 @@ unsafe impl<C: Contract + ?Sized> Abi for Handle<C> {
         HandleWire { gate: gate.as_ptr() }
     }
 
-    unsafe fn from_wire<'f>(wire: HandleWire, _: &'f Frame) -> Self {
+    unsafe fn from_wire(wire: HandleWire, _: &Frame) -> Self {
         // SAFETY: the sender gave its count up; `received` compares.
         unsafe { received(wire) }
     }
@@ -298,7 +298,7 @@ unsafe impl<C: Contract + ?Sized> Abi for Handle<C> {
         HandleWire { gate: self.gate.as_ptr() }
     }
 
-    unsafe fn borrow<'f>(wire: HandleWire, _: &'f Frame) -> ManuallyDrop<Self> {
+    unsafe fn borrow(wire: HandleWire, _: &Frame) -> ManuallyDrop<Self> {
         // SAFETY: the sender keeps its count while it lends, and a view is never
         // dropped. `received` would drop what does not fit, so it gets a count.
         unsafe {

@@ -56,6 +56,7 @@ pub use policy::{GroupWritable, Policy};
 pub use unload::{Kept, Locals, Unload};
 pub use verify::{Candidate, Stamp};
 
+use crate::border;
 use crate::descriptor::ABI_VERSION;
 use crate::entry::{self, Book, EntryFn, LibraryTable};
 use crate::registry::Registration;
@@ -128,6 +129,7 @@ impl Object {
         // SAFETY: the symbol lies in the object just opened, and a symbol of this name,
         // which holds the ABI version, is of this type.
         let entry = unsafe { transmute::<*mut c_void, EntryFn>(entry) };
+        border::panics::mapped(&self.mapping().range, &path);
         // SAFETY: services that live as long as the program.
         let table = unsafe { entry(services) };
         // SAFETY: null, or a table of the library that begins with its size and ABI.

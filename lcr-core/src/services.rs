@@ -13,6 +13,10 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::abi::{RawSlice, RawStr};
 use crate::allocator::{self, Allocator};
+use crate::border;
+use crate::border::log::LogServices;
+use crate::border::panics::PanicWire;
+use crate::border::trace::TraceServices;
 use crate::context::ContextWire;
 use crate::contract::Signature;
 use crate::descriptor::ABI_VERSION;
@@ -75,6 +79,12 @@ pub struct Services {
     pub reference: unsafe extern "C" fn(u64, *const ReferenceWire) -> ReferencedWire,
     /// Releases a raw reference.
     pub raw_release: unsafe extern "C" fn(*mut ()) -> *mut Message,
+    /// Where log records go; null if the program was built without `log`.
+    pub log: *const LogServices,
+    /// Where tracing events and spans go; null if it was built without `tracing`.
+    pub trace: *const TraceServices,
+    /// A component panics: what the library's panic hook calls.
+    pub panicked: unsafe extern "C" fn(*const PanicWire),
 }
 
 // SAFETY: a table of constants.
@@ -138,6 +148,9 @@ static HOST: Services = Services {
     factory: 0,
     reference: factory::reference_wire,
     raw_release: factory::raw_release_wire,
+    log: border::log::OFFERED,
+    trace: border::trace::OFFERED,
+    panicked: border::panics::panicked,
 };
 
 /// The host's table, in a library that was handed one.

@@ -3,7 +3,7 @@
 //! A metadata note and a method's shape depend on types, and stable Rust cannot
 //! concatenate what a generic constant says. So text is described as a tree of
 //! [`Piece`]s: a type's part is a constant `&'static [Piece]`, another type's
-//! part points to it, and at the end, where the types are known, [`write`]
+//! part points to it, and at the end, where the types are known, [`write()`]
 //! flattens the tree into a byte array whose size [`len`] has measured.
 //!
 //! Everything here is `const fn` and runs in the compiler only.

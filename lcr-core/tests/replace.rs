@@ -1,10 +1,11 @@
 //! Replacement of compiled-in versions, one by the other.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lcr_core::factory::{Factory, ReplaceError, Step};
+use lcr_core::factory::{Factory, ReplaceError, Stage, Step};
 use lcr_core::{Handle, Instance, ReferenceError};
 
 /// What the tests call.
@@ -23,13 +24,15 @@ static IN: AtomicBool = AtomicBool::new(false);
 
 /// Versions without state.
 #[lcr_core::component]
-mod plain {
+pub mod plain {
     use super::*;
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "plain", version = 0, replaces(1), contract = dyn Counter)]
     pub struct Zero(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "plain", version = 1, replaces(0), contract = dyn Counter)]
     pub struct One(AtomicU64);
@@ -77,20 +80,23 @@ mod plain {
 
 /// Versions with state.
 #[lcr_core::component]
-mod stateful {
+pub mod stateful {
     use super::*;
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 0, contract = dyn Counter, state)]
     pub struct Zero(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 1, replaces(0), contract = dyn Counter, state)]
     pub struct One(AtomicU64);
 
+    /// A version.
     #[derive(Interface)]
     #[interface(name = "stateful", version = 2, replaces(0, 1), contract = dyn Counter, state)]
-    pub struct Refuses(AtomicU64);
+    pub struct Refuses;
 
     impl Construct for Zero {
         fn construct(_: &Context) -> Result<Self, BoxError> {
@@ -104,7 +110,7 @@ mod stateful {
     }
     impl Construct for Refuses {
         fn construct(_: &Context) -> Result<Self, BoxError> {
-            Ok(Refuses(AtomicU64::new(0)))
+            Ok(Refuses)
         }
     }
 
@@ -132,7 +138,7 @@ mod stateful {
         }
         fn restore(_: &Context, state: &State) -> Result<Self, BoxError> {
             state.read("count", 2..=3)?;
-            Ok(Refuses(AtomicU64::new(0)))
+            Ok(Refuses)
         }
     }
 
@@ -266,5 +272,31 @@ fn a_caller_that_stays_inside_finishes_on_the_old_version() -> Result<(), Refere
     assert_eq!(counter.version(), 1);
     GO.store(true, Ordering::SeqCst);
     assert_eq!(stays.join().unwrap(), 0);
+    Ok(())
+}
+
+#[test]
+fn what_is_called_off_before_the_switch_is_undone_at_once() -> Result<(), ReferenceError> {
+    let factory = factory();
+    let counter: Handle<dyn Counter> = factory.reference("stateful", 0)?;
+    counter.next();
+    // Keeps the replacement waiting.
+    let pinned: Instance<dyn Counter> = Handle::instance(&counter);
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let replacement = factory.replace("stateful").version(1).cancelled_by(Arc::clone(&cancelled));
+    let started = Instant::now();
+    let waits = thread::spawn(move || replacement.timeout(Duration::from_secs(60)).run());
+    while !factory.interfaces().iter().any(|s| s.name == "stateful" && s.state == Stage::Held) {
+        thread::yield_now();
+    }
+    cancelled.store(true, Ordering::SeqCst);
+    let failure = waits.join().unwrap().unwrap_err();
+    assert!(matches!(failure.error, ReplaceError::Cancelled), "{failure}");
+    assert_eq!(failure.step, Step::Drain);
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert_eq!((counter.version(), counter.next(), pinned.next()), (0, 1, 2));
+    drop(pinned);
+    let report = factory.replace("stateful").version(1).run().unwrap();
+    assert_eq!((report.interfaces[0].to, counter.version(), counter.next()), (1, 1, 3));
     Ok(())
 }

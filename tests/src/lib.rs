@@ -174,13 +174,15 @@ fn artifacts(messages: &[u8]) -> Option<Artifacts> {
             continue;
         }
         let Some(name) = message["target"]["name"].as_str() else { continue };
-        let kinds = message["target"]["kind"].as_array().into_iter().flatten();
-        if kinds.clone().any(|kind| kind == "cdylib") {
+        let mut kinds = message["target"]["kind"].as_array().into_iter().flatten();
+        // An example's kind is `example`, whatever it is.
+        let mut types = message["target"]["crate_types"].as_array().into_iter().flatten();
+        if types.any(|kind| kind == "cdylib") {
             let files = message["filenames"].as_array().into_iter().flatten();
             let object = files.filter_map(|file| file.as_str()).find(|file| file.ends_with(".so"));
             libraries.extend(object.map(|file| (name.to_owned(), PathBuf::from(file))));
         }
-        if kinds.clone().any(|kind| kind == "bin")
+        if kinds.any(|kind| kind == "bin")
             && let Some(file) = message["executable"].as_str()
         {
             programs.insert(name.to_owned(), PathBuf::from(file));

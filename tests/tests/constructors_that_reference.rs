@@ -33,7 +33,8 @@ fn sixteen_threads_load_one_library_once() {
 
 #[test]
 fn a_constructor_that_references_itself_gets_an_error() {
-    let failed = "failed: `itself` was referenced while it was being constructed on the same path: itself → itself";
+    let failed =
+        "failed: `itself` was referenced while it was being constructed on the same path: itself → itself";
     everywhere(
         &DEV,
         &["things", "itself"],
@@ -113,8 +114,12 @@ fn two_threads_whose_constructors_reference_each_other_both_end() {
         let said = printed(DEV.program(program).arg("opposite"));
         let mut lines: Vec<&str> = said.lines().collect();
         lines.sort_unstable();
-        let all =
-            ["opposite.a constructor", "opposite.a destructor", "opposite.b constructor", "opposite.b destructor"];
+        let all = [
+            "opposite.a constructor",
+            "opposite.a destructor",
+            "opposite.b constructor",
+            "opposite.b destructor",
+        ];
         assert_eq!(lines, all, "{program}");
     }
 }

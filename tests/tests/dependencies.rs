@@ -147,8 +147,8 @@ fn a_dependency_of_another_contract_is_refused_to_the_constructor() {
         "clock constructor\n\
          mistaken constructor\n\
          clock destructor\n\
-         construct: the constructor of `mistaken` version 0 (origin) failed: `clock`, which interface `mistaken` \
-         requires, does not fit: the contract is `Clock`, and `Thing` was wanted\n\
+         construct: the constructor of `mistaken` version 0 (origin) failed: of what interface `mistaken` \
+         requires, `clock` version 1 (origin) does not fit: the contract is `Clock`, and `Thing` was wanted\n\
          releasing\n",
     );
 }

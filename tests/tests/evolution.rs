@@ -4,23 +4,7 @@
 mod programs;
 
 use lcr_tests::Scratch;
-use programs::{Build, printed};
-
-const EVOLUTION: Build = Build {
-    name: "evolution",
-    arguments: &["-p", "evolution", "--examples"],
-    environment: &[],
-    output: "debug/examples",
-    files: &[
-        "host_old",
-        "host_new",
-        "host_strict",
-        "libgreetings_old.so",
-        "libgreetings_new.so",
-        "libgreetings_changed.so",
-        "libgreetings_removed.so",
-    ],
-};
+use programs::{EVOLUTION, printed};
 
 /// What a program prints with a library, and whether any code of the library ran.
 fn meet(host: &str, library: &str) -> (String, bool) {

@@ -4,7 +4,7 @@
 //!
 //! One test in a process of its own: it counts what the process holds.
 
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, unreachable_pub, reason = "a test, with the fixture of libraries in it")]
 
 #[path = "../fixtures/replace/src/lib.rs"]
 #[macro_use]

@@ -1,7 +1,7 @@
 //! Every pair of what can be replaced by what: compiled-in versions and libraries,
 //! stateless and with state, one and several, with all kinds of references alive.
 
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, unreachable_pub, reason = "a test, with the fixture of libraries in it")]
 
 #[path = "../fixtures/replace/src/lib.rs"]
 #[macro_use]
@@ -12,7 +12,7 @@ use std::ffi::c_int;
 use std::thread;
 use std::time::Duration;
 
-use lcr_core::factory::{Factory, ReplaceError, State, Step};
+use lcr_core::factory::{Factory, ReplaceError, Stage, Step};
 use lcr_core::{Handle, Instance};
 use replaced::{Script, Store};
 use replacing::{Holds, alone, factory, library};
@@ -204,7 +204,7 @@ fn a_dependants_handle_follows() {
     // The last handle is a dependency's: what stands behind it now is released.
     drop(dependant);
     let state = factory.interfaces().into_iter().find(|s| s.name == "plain").unwrap().state;
-    assert_eq!(state, State::Idle);
+    assert_eq!(state, Stage::Idle);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn three_versions_live_at_once() {
     assert_eq!((zero.add(1), one.add(10), two.add(100)), (1, 10, 100));
     assert_eq!((zero.add(1), one.add(10), two.add(100)), (2, 20, 200));
     assert_eq!((zero.version(), one.version(), two.version(), plain.version()), (0, 1, 0, 0));
-    let leaving = |s: &lcr_core::factory::Status| s.name == "plain" && s.state == State::Leaving;
+    let leaving = |s: &lcr_core::factory::Status| s.name == "plain" && s.state == Stage::Leaving;
     assert_eq!(factory.interfaces().iter().filter(|s| leaving(s)).count(), 2);
     // The middle one goes first, and its library with it.
     drop((one, plain));

@@ -26,7 +26,10 @@ impl File {
     /// Reads a file. With `probe`, a library that says nothing of itself is loaded
     /// in a child process.
     pub(crate) fn read(path: &Path, probe: bool) -> crate::Result<File> {
-        let mut metadata = Metadata::read(path).map_err(Refusal::new)?;
+        File::with(path, Metadata::read(path).map_err(Refusal::new)?, probe)
+    }
+
+    fn with(path: &Path, mut metadata: Metadata, probe: bool) -> crate::Result<File> {
         let is_probed = probe && metadata.components.is_empty() && metadata.kind == FileKind::Library;
         if is_probed {
             metadata.components = probe::components(path)?;
@@ -83,8 +86,9 @@ impl Files {
         };
         for path in paths {
             match Metadata::read(&path) {
+                Ok(metadata) => self.take(File::with(&path, metadata, probe)),
                 Err(error) if error.is_not_elf() => {}
-                _ => self.take(File::read(&path, probe)),
+                Err(error) => self.refused.push(Refusal::new(error)),
             }
         }
     }

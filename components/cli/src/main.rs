@@ -10,8 +10,12 @@
 //! | [`tree`] | what requires what |
 //! | [`check`] | will these libraries load into that program |
 //! | [`demo`] | the tour |
+//! | [`status`] | running programs, and what serves in them |
+//! | [`replace`] | `replace`, `plan`, `rollback`: a transaction in a running program |
+//! | [`history`], [`watch`] | what was replaced, what is being |
+//! | [`uic`] | the original's client |
 //!
-//! Below them: [`files`] finds and reads what was named, [`probe`] looks into a C
+//! Below them: [`target`] finds the running program that is meant, [`files`] finds and reads what was named, [`probe`] looks into a C
 //! library in a child process, [`table`] and [`output`] print, [`refusal`] is why
 //! a command did not do what was asked.
 //!
@@ -24,14 +28,20 @@ mod check;
 mod demo;
 mod elf;
 mod files;
+mod history;
 mod inspect;
 mod list;
 mod offers;
 mod output;
 mod probe;
 mod refusal;
+mod replace;
+mod status;
 mod table;
+mod target;
 mod tree;
+mod uic;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -54,6 +64,16 @@ enum Command {
     List(list::Arguments),
     Tree(tree::Arguments),
     Check(check::Arguments),
+    Status(status::Arguments),
+    /// Makes every check of a replacement in a running program, and changes nothing.
+    Plan(replace::Arguments),
+    /// Replaces an interface of a running program: no call is lost.
+    Replace(replace::Arguments),
+    /// Goes back to the version that served before the last replacement.
+    Rollback(replace::Back),
+    History(history::Arguments),
+    Watch(watch::Arguments),
+    Uic(uic::Arguments),
     Demo(demo::Arguments),
     #[command(name = probe::CHILD, hide = true)]
     Probe(probe::child::Arguments),
@@ -67,6 +87,13 @@ fn main() -> ExitCode {
         Command::List(arguments) => list::run(&arguments, &mut output),
         Command::Tree(arguments) => tree::run(&arguments, &mut output),
         Command::Check(arguments) => check::run(&arguments, &mut output),
+        Command::Status(arguments) => status::run(&arguments, &mut output),
+        Command::Plan(arguments) => replace::plan(&arguments, &mut output),
+        Command::Replace(arguments) => replace::replace(&arguments, &mut output),
+        Command::Rollback(arguments) => replace::rollback(&arguments, &mut output),
+        Command::History(arguments) => history::run(&arguments, &mut output),
+        Command::Watch(arguments) => watch::run(&arguments, &mut output),
+        Command::Uic(arguments) => uic::run(&arguments, &mut output),
         Command::Demo(arguments) => demo::run(&arguments, &mut output),
         Command::Probe(arguments) => return probe::child::run(&arguments),
     };

@@ -60,6 +60,11 @@ impl Output {
         self.print(format!("{document:#}\n"));
     }
 
+    /// Whether nobody reads any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// Whether what was printed has arrived, or was not wanted.
     pub(crate) fn finish(self) -> crate::Result {
         match self.failed {

@@ -38,8 +38,10 @@ impl<T: AsRef<str>> From<T> for Cell {
 
 /// Between columns.
 const GAP: usize = 2;
-/// A column is not made narrower than this.
-const NARROWEST: usize = 8;
+/// A column is not made narrower than this, nor than its heading,
+const NARROW: usize = 8;
+/// unless nothing else helps: then not narrower than this.
+const NARROWEST: usize = 4;
 
 impl Table {
     /// A table under these headings; without any if they are all empty.
@@ -77,8 +79,7 @@ impl Table {
         let gaps = GAP * widths.len().saturating_sub(1);
         let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
         let heads: Vec<usize> = self.head.iter().map(|head| head.chars().count()).collect();
-        // Headings are broken only where nothing else helps.
-        for least in [heads.iter().map(|&head| head.max(NARROWEST)).collect(), vec![NARROWEST; heads.len()]] {
+        for least in [heads.iter().map(|&head| head.max(NARROW)).collect(), vec![NARROWEST; heads.len()]] {
             while excess > 0 {
                 let wide = widths.iter_mut().zip(&least).filter(|(width, least)| **width > **least);
                 let Some((widest, _)) = wide.max_by_key(|(width, _)| **width) else { break };

@@ -80,7 +80,7 @@ impl Entry {
 
     pub(super) fn failed(failure: &Failure, file: Option<PathBuf>, uid: Option<u32>) -> Self {
         Entry {
-            time: failure.time,
+            time: SystemTime::now(),
             interface: failure.interface.clone(),
             from: None,
             to: None,

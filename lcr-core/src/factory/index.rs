@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::offer::{Offer, origin};
 use crate::descriptor::Iface;
@@ -15,14 +16,17 @@ use crate::version::Version;
 
 pub(crate) struct Index {
     entries: Vec<Entry>,
-    heads: HashMap<&'static str, Chain, BuildHasherDefault<Fnv>>,
+    heads: HashMap<&'static str, Chain, BuildHasherDefault<Folded>>,
 }
 
 struct Entry {
+    name: &'static str,
     iface: &'static Iface,
     registration: &'static Registration,
     /// The next entry of the same name; `END` where there is none.
     next: u32,
+    /// How many raw references are held.
+    holders: AtomicUsize,
 }
 
 struct Chain {
@@ -53,7 +57,7 @@ impl Index {
         // be asked for.
         let Ok(name) = unsafe { std::ffi::CStr::from_ptr(iface.name) }.to_str() else { return };
         let Ok(position) = u32::try_from(self.entries.len()) else { return };
-        let mut entry = Entry { iface, registration, next: END };
+        let mut entry = Entry { name, iface, registration, next: END, holders: AtomicUsize::new(0) };
         let chain = self.heads.entry(name).or_insert(Chain { first: END, duplicate: None });
         // The chain is in order of registration: a list of versions is short.
         if chain.first == END {
@@ -114,6 +118,28 @@ impl Index {
             .unwrap_or_default()
     }
 
+    pub(crate) fn name(&self, position: usize) -> &'static str {
+        self.entries[position].name
+    }
+
+    /// Is there nothing that it requires?
+    pub(crate) fn is_alone(&self, position: usize) -> bool {
+        self.entries[position].iface.dependency_count == 0
+    }
+
+    /// How many raw references to it are held.
+    pub(crate) fn holders(&self, position: usize) -> &AtomicUsize {
+        &self.entries[position].holders
+    }
+
+    /// The versions of a name of which raw references are held, and how many.
+    pub(crate) fn holders_of(&self, name: &str) -> impl Iterator<Item = (i32, usize)> {
+        let chain = self.heads.get(name);
+        let entries = chain.into_iter().flat_map(|chain| self.chain(chain));
+        let counts = entries.map(|(_, e)| (e.iface.version, e.holders.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0)
+    }
+
     pub(crate) fn offer(&self, position: usize) -> Offer {
         let entry = &self.entries[position];
         Offer::compiled_in(entry.iface, entry.registration)
@@ -130,24 +156,44 @@ impl Index {
     }
 }
 
-/// FNV-1a: names are short, and come from the program itself, not from a stranger.
-#[derive(Clone, Copy)]
-pub(crate) struct Fnv(u64);
+/// Eight bytes at a time, each step a multiplication whose halves are folded. Names
+/// are short, and come from the program itself, not from a stranger: so speed counts,
+/// and chosen collisions do not.
+#[derive(Clone, Copy, Default)]
+struct Folded(u64);
 
-impl Default for Fnv {
-    fn default() -> Self {
-        Fnv(0xcbf2_9ce4_8422_2325)
+impl Folded {
+    #[inline]
+    fn mix(&mut self, word: u64) {
+        const ODD: u128 = 0x9e37_79b9_7f4a_7c15;
+        let wide = u128::from(self.0.rotate_left(23) ^ word ^ 0x2d35_8dcc_aa6c_78a5) * ODD;
+        self.0 = wide as u64 ^ (wide >> 64) as u64;
     }
 }
 
-impl Hasher for Fnv {
+impl Hasher for Folded {
+    #[inline]
     fn finish(&self) -> u64 {
         self.0
     }
 
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let (words, _) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
         }
+        match bytes.last_chunk::<8>() {
+            // May overlap the word before: the length, below, tells such names apart.
+            Some(last) => self.mix(u64::from_le_bytes(*last)),
+            None => self.mix(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))),
+        }
+        self.0 ^= bytes.len() as u64;
+    }
+
+    #[inline]
+    fn write_u8(&mut self, end: u8) {
+        // What `str` puts behind its bytes.
+        self.0 = self.0.wrapping_add(u64::from(end));
     }
 }

@@ -10,6 +10,7 @@
 //! it required, last one first, then the library's use. A constructor that fails
 //! drops what was held for it in the same way.
 
+use std::borrow::Cow;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::ops::Deref;
@@ -18,10 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Inner;
 use super::offer::Offer;
 use super::replace::Turn;
 use super::slot::{Slot, Work, on_ended_thread};
+use super::{Holders, Inner};
 use crate::abi::RawStr;
 use crate::call::panic_text;
 use crate::construct::Constructed;
@@ -81,6 +82,8 @@ pub(crate) enum Held {
 /// A raw reference: the constructor has run.
 pub(crate) struct RawHeld {
     factory: Arc<Inner>,
+    name: Cow<'static, str>,
+    holders: Holders,
     context: *mut c_void,
     // Dropped in this order, after the destructor has run.
     _dependencies: Dependencies,
@@ -209,7 +212,7 @@ impl Gate {
     fn releasing(&self) -> Option<Work> {
         let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         let built = built.as_ref()?;
-        Some(Work::release(self.factory.number, &built.offer.name(), built.offer.version()))
+        Some(Work::release(self.factory.number, built.offer.name().into(), built.offer.version()))
     }
 
     /// # Safety
@@ -694,11 +697,14 @@ impl RawHeld {
     /// # Safety
     ///
     /// `context` must be what the component expects.
+    #[inline]
     pub(crate) unsafe fn new(
         factory: &Arc<Inner>,
         offer: Offer,
         context: *mut c_void,
         dependencies: Dependencies,
+        name: Cow<'static, str>,
+        holders: Holders,
     ) -> Result<Box<Self>, ReferenceError> {
         if let Some(constructor) = offer.iface().constructor {
             let context = Carried(context);
@@ -715,8 +721,9 @@ impl RawHeld {
                 }
             }
         }
-        factory.count_raw(&offer.name(), offer.version(), true);
-        Ok(Box::new(RawHeld { factory: Arc::clone(factory), context, _dependencies: dependencies, offer }))
+        factory.count_raw(&name, offer.version(), holders, true);
+        let factory = Arc::clone(factory);
+        Ok(Box::new(RawHeld { factory, name, holders, context, _dependencies: dependencies, offer }))
     }
 
     pub(crate) fn table(&self) -> *const c_void {
@@ -730,9 +737,9 @@ fn returned(code: c_int) -> String {
 
 impl Drop for RawHeld {
     fn drop(&mut self) {
-        self.factory.count_raw(&self.offer.name(), self.offer.version(), false);
+        self.factory.count_raw(&self.name, self.offer.version(), self.holders, false);
         if let Some(destructor) = self.offer.iface().destructor {
-            let _work = Work::release(self.factory.number, &self.offer.name(), self.offer.version());
+            let _work = Work::release(self.factory.number, self.name.clone(), self.offer.version());
             let context = Carried(self.context);
             let _ = self.offer.surely_away(move || {
                 let context = context;

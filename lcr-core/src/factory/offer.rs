@@ -140,7 +140,7 @@ impl Offer {
                 name: self.name(),
                 version: self.version(),
                 origin: self.to_string(),
-                mismatch,
+                mismatch: Box::new(mismatch),
             }),
         }
     }

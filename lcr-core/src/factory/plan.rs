@@ -11,10 +11,10 @@ use crate::version::Version;
 ///
 /// A circle, or something that nobody offers, with the path to it.
 pub(crate) fn check(factory: &Inner, source: &Source) -> Result<(), ReferenceError> {
-    let requires = source.requires(factory);
-    if requires.is_empty() {
+    if source.is_alone(factory) {
         return Ok(());
     }
+    let requires = source.requires(factory);
     let root = source.name(factory);
     Walk { factory, root: &root, path: vec![root.clone()], sound: Vec::new() }.down(&requires)
 }

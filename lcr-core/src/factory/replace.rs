@@ -32,6 +32,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,6 +48,7 @@ use crate::contract::Mismatch;
 use crate::error::ReferenceError;
 use crate::gate::{
     BarrierRefused, Hold, HoldRefused, Inside, InstanceHead, NotQuiet, Pins, check_barrier, wait_quiet,
+    wait_quiet_unless,
 };
 use crate::handover::{Failed as Refusal, Saved};
 use crate::library::Candidate;
@@ -64,6 +66,7 @@ pub struct Replacement {
     asks: Vec<Ask>,
     timeout: Duration,
     requester: Option<u32>,
+    cancelled: Arc<AtomicBool>,
 }
 
 /// One interface of it.
@@ -114,6 +117,7 @@ impl Factory {
             asks: vec![Ask::new(interface)],
             timeout: TIMEOUT,
             requester: None,
+            cancelled: Arc::default(),
         }
     }
 
@@ -202,6 +206,17 @@ impl Replacement {
         self
     }
 
+    /// Calls it off when `cancelled` becomes true before the switch: it is undone
+    /// then, as at a failure. Afterwards it is too late, and done.
+    pub fn cancelled_by(mut self, cancelled: Arc<AtomicBool>) -> Self {
+        self.cancelled = cancelled;
+        self
+    }
+
+    fn patience(&self, start: Instant) -> Patience<'_> {
+        Patience { timeout: self.timeout, deadline: start + self.timeout, cancelled: &self.cancelled }
+    }
+
     /// Makes every check and changes nothing: no code of the new version runs.
     ///
     /// # Errors
@@ -209,7 +224,7 @@ impl Replacement {
     /// What [`run`](Self::run) would fail with before it builds.
     pub fn plan(self) -> Result<Report, Failure> {
         let start = Instant::now();
-        let turn = Turn::take(start + self.timeout).map_err(|e| self.failure(Step::Prepare, e))?;
+        let turn = Turn::take(self.patience(start)).map_err(|e| self.failure(Step::Prepare, e))?;
         let choices = self.choices()?;
         let interfaces = choices.iter().map(Choice::describe).collect();
         drop((choices, turn));
@@ -266,11 +281,12 @@ impl Replacement {
 
     fn transact(&self, start: Instant) -> Result<Report, Failure> {
         let inner = &self.factory.inner;
-        let turn = Turn::take(start + self.timeout).map_err(|error| self.failure(Step::Prepare, error))?;
+        let patience = self.patience(start);
+        let turn = Turn::take(patience).map_err(|error| self.failure(Step::Prepare, error))?;
+        let patience = patience.anew();
         let mut report = Report::default();
         // What was loaded stays so between two attempts.
         let mut loaded: Vec<Offer> = Vec::new();
-        let attempts_end = Instant::now() + self.timeout;
         let mut door = None;
         let switched = loop {
             let mut prepared = Vec::new();
@@ -278,20 +294,21 @@ impl Replacement {
                 let name = choice.name.clone();
                 let prepare = choice.prepare(inner);
                 prepared.push(prepare.map_err(|error| Failure::new(&name, Step::Prepare, error))?);
+                patience.check().map_err(|error| Failure::new(&name, Step::Prepare, error))?;
             }
             loaded.extend(prepared.iter().map(|p| p.offer.clone()));
             report.interfaces = prepared.iter().map(|p| p.report.clone()).collect();
             let together = self.asks.len() > 1;
             let switched = if together || prepared.iter().any(Prepared::hands_state_over) {
-                switch_held(inner, &mut prepared, start, self.timeout, &mut report)?
+                switch_held(inner, &mut prepared, start, patience, &mut report)?
             } else {
-                switch_open(inner, &mut prepared, start, attempts_end, &mut report)?
+                switch_open(inner, &mut prepared, start, patience, &mut report)?
             };
             if let Some(switched) = switched {
                 break switched;
             }
             // Somebody constructed another instance of the old version meanwhile.
-            if Instant::now() >= attempts_end {
+            if patience.is_over() {
                 return Err(self.failure(Step::Switch, ReplaceError::Outrun));
             }
             let names = || self.asks.iter().map(|ask| ask.interface.clone()).collect();
@@ -656,6 +673,7 @@ impl<'g> Closed<'g> {
 
     /// Puts `built` into their places; their heads stand behind the gates. Returns
     /// what was there.
+    #[allow(clippy::vec_box, reason = "gates point to them: they must not move")]
     fn succeed(self, built: Vec<Box<Built>>, gates: &[GateRef]) -> Vec<Retired> {
         let Closed { acceptances, before } = self;
         let succeeded = acceptances.into_iter().zip(built).zip(gates);
@@ -668,6 +686,7 @@ impl<'g> Closed<'g> {
 }
 
 /// What was built, out of the targets' hands.
+#[allow(clippy::vec_box, reason = "gates point to them: they must not move")]
 fn take_built(prepared: &mut [Prepared]) -> Vec<Box<Built>> {
     prepared.iter_mut().flat_map(|p| &mut p.targets).filter_map(|t| t.built.take()).collect()
 }
@@ -678,13 +697,14 @@ fn switch_open(
     inner: &Arc<Inner>,
     prepared: &mut [Prepared],
     start: Instant,
-    deadline: Instant,
+    patience: Patience<'_>,
     report: &mut Report,
 ) -> Result<Option<Vec<Retired>>, Failure> {
     let mut door = None;
     loop {
         for p in prepared.iter_mut() {
             p.build()?;
+            patience.check().map_err(|error| Failure::new(&p.name, Step::Build, error))?;
         }
         report.prepared = start.elapsed();
         let switching = Instant::now();
@@ -707,7 +727,7 @@ fn switch_open(
         for p in prepared.iter_mut() {
             p.catch_up(inner)?;
         }
-        if Instant::now() >= deadline || prepared.iter().any(Prepared::hands_state_over) {
+        if patience.is_over() || prepared.iter().any(Prepared::hands_state_over) {
             return Ok(None);
         }
     }
@@ -769,7 +789,7 @@ fn switch_held(
     inner: &Arc<Inner>,
     prepared: &mut [Prepared],
     start: Instant,
-    timeout: Duration,
+    patience: Patience<'_>,
     report: &mut Report,
 ) -> Result<Option<Vec<Retired>>, Failure> {
     let name = prepared.first().map_or_else(String::new, |p| p.name.clone());
@@ -779,8 +799,8 @@ fn switch_held(
         p.build()?;
     }
     report.prepared = start.elapsed();
-    let deadline = Instant::now() + timeout;
-    wait_until_unpinned(prepared, deadline).map_err(|error| fail(Step::Drain, error))?;
+    let patience = patience.anew();
+    wait_until_unpinned(prepared, patience).map_err(|error| fail(Step::Drain, error))?;
 
     // Declared in the order in which they are undone, the last one first.
     let gates: Vec<GateRef> = prepared.iter().flat_map(|p| &p.targets).map(|t| t.gate.clone()).collect();
@@ -791,7 +811,9 @@ fn switch_held(
     // gates are freed by `retire` only; the gates differ: no interface is named twice.
     let hold = unsafe { Hold::begin(&heads) }.map_err(|error| fail(Step::Drain, error.into()))?;
     let hold = HeldGates { hold: Some(hold), paused: Some(paused) };
-    wait_until_left(hold.get(), prepared, deadline).map_err(|error| fail(Step::Drain, error.into()))?;
+    let left = wait_until_left(hold.get(), prepared, patience);
+    patience.check().map_err(|error| fail(Step::Drain, error))?;
+    left.map_err(|error| fail(Step::Drain, error.into()))?;
 
     // Whatever runs for the transaction from here must not call what it holds.
     let working = hold.get().worker().work();
@@ -811,6 +833,7 @@ fn switch_held(
         }
     }
     drop(working);
+    patience.check().map_err(|error| fail(Step::Switch, error))?;
 
     let switching = Instant::now();
     let Some(closed) = Closed::close(inner, prepared, &gates)? else { return Ok(None) };
@@ -855,7 +878,7 @@ impl<'g> HeldGates<'g> {
 
 /// Waits until nobody has an instance pinned whose state is to be saved; callers do
 /// not, meanwhile. Somebody may pin one again before the gates are held.
-fn wait_until_unpinned(prepared: &[Prepared], deadline: Instant) -> Result<(), ReplaceError> {
+fn wait_until_unpinned(prepared: &[Prepared], patience: Patience<'_>) -> Result<(), ReplaceError> {
     const PAUSE: Duration = Duration::from_micros(200);
     let began = Instant::now();
     loop {
@@ -866,7 +889,8 @@ fn wait_until_unpinned(prepared: &[Prepared], deadline: Instant) -> Result<(), R
         if pinned.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        patience.check()?;
+        if patience.is_over() {
             return Err(ReplaceError::Deadline(pinned));
         }
         std::thread::sleep(PAUSE);
@@ -875,14 +899,15 @@ fn wait_until_unpinned(prepared: &[Prepared], deadline: Instant) -> Result<(), R
 
 /// Waits until no call is inside any of the instances that are held, and nobody has
 /// one pinned whose state is to be saved.
-fn wait_until_left(hold: &Hold<'_>, prepared: &[Prepared], deadline: Instant) -> Result<(), NotQuiet> {
+fn wait_until_left(hold: &Hold<'_>, prepared: &[Prepared], patience: Patience<'_>) -> Result<(), NotQuiet> {
+    let Patience { timeout: _, deadline, cancelled } = patience;
     let held: Vec<&InstanceHead> = hold.instances().collect();
-    wait_quiet(&held, Pins::Ignore, Some(deadline))?;
+    wait_quiet_unless(&held, Pins::Ignore, Some(deadline), cancelled)?;
     // Nobody is inside any more who could pin, or enter: what is pinned can only
     // become less. What has no state stays with those who have it pinned.
     let saved = each_target(prepared).zip(held).filter(|((_, target), _)| target.hands_state_over());
     let saved: Vec<&InstanceHead> = saved.map(|(_, instance)| instance).collect();
-    wait_quiet(&saved, Pins::Count, Some(deadline))
+    wait_quiet_unless(&saved, Pins::Count, Some(deadline), cancelled)
 }
 
 fn save(name: &str, gate: &GateRef) -> Result<Option<Saved>, Failure> {
@@ -891,6 +916,30 @@ fn save(name: &str, gate: &GateRef) -> Result<Option<Saved>, Failure> {
         built.hand_over(|table, object| unsafe { table.save(object) })
     });
     flatten(said).map_err(|refusal| Failure::of_component(name, Step::Save, "save", refusal))
+}
+
+/// How long whoever asked will wait.
+#[derive(Clone, Copy)]
+struct Patience<'r> {
+    timeout: Duration,
+    deadline: Instant,
+    cancelled: &'r AtomicBool,
+}
+
+impl Patience<'_> {
+    /// The same, for a step that begins now.
+    fn anew(self) -> Self {
+        Patience { deadline: Instant::now() + self.timeout, ..self }
+    }
+
+    fn is_over(self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// Is it wanted still?
+    fn check(self) -> Result<(), ReplaceError> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(ReplaceError::Cancelled) } else { Ok(()) }
+    }
 }
 
 /// The right to replace: one transaction at a time in a process.
@@ -908,16 +957,19 @@ thread_local! {
 pub(super) struct Carried(bool);
 
 impl Turn {
-    fn take(deadline: Instant) -> Result<Self, ReplaceError> {
+    fn take(patience: Patience<'_>) -> Result<Self, ReplaceError> {
         if HAS_TURN.get() {
             return Err(ReplaceError::Nested);
         }
         let mut taken = TURN.0.lock().unwrap_or_else(PoisonError::into_inner);
         while *taken {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            patience.check()?;
+            if patience.is_over() {
                 return Err(ReplaceError::Busy);
             }
+            // Nobody wakes us for having been called off.
+            let left = patience.deadline.saturating_duration_since(Instant::now());
+            let left = left.min(Duration::from_millis(50));
             taken = TURN.1.wait_timeout(taken, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         *taken = true;
@@ -1210,6 +1262,9 @@ pub enum ReplaceError {
     /// Another replacement went on until the time was over.
     #[error("another replacement was going on until the time was over: they are made one at a time")]
     Busy,
+    /// Whoever asked for it called it off.
+    #[error("whoever asked for it called it off, or went away, before the switch")]
+    Cancelled,
     /// Gates could not be held.
     #[error(transparent)]
     Hold(HoldRefused),

@@ -13,6 +13,7 @@
 //! constructor could reference it again, and again, until the stack is full. So
 //! [`Work::once`] refuses it where the same line constructs it already.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -145,13 +146,39 @@ impl Drop for Leave<'_> {
 #[derive(Clone, Debug)]
 struct Line {
     id: u64,
-    steps: Vec<Step>,
+    /// The first step, which most lines have no other but, needs no memory.
+    first: Option<Step>,
+    others: Vec<Step>,
+}
+
+impl Line {
+    const EMPTY: Line = Line { id: 0, first: None, others: Vec::new() };
+
+    fn steps(&self) -> impl DoubleEndedIterator<Item = &Step> {
+        self.first.iter().chain(&self.others)
+    }
+
+    #[inline(always)]
+    fn push(&mut self, step: Step) {
+        match self.first {
+            None => self.first = Some(step),
+            Some(_) => self.others.push(step),
+        }
+    }
+
+    fn pop(&mut self) {
+        if self.others.pop().is_none() {
+            self.first = None;
+        } else if self.others.is_empty() {
+            self.others = Vec::new();
+        }
+    }
 }
 
 /// One reference of a line.
 #[derive(Clone, Debug)]
 struct Step {
-    name: String,
+    name: Cow<'static, str>,
     /// What is constructed or released, where that is one for each reference.
     once: Option<(Once, &'static str)>,
 }
@@ -163,10 +190,18 @@ thread_local! {
     // Without a destructor, so that a handle can be dropped by one that runs later.
     // Its memory is freed when the last step is left.
     static LINE: RefCell<ManuallyDrop<Line>> =
-        const { RefCell::new(ManuallyDrop::new(Line { id: 0, steps: Vec::new() })) };
+        const { RefCell::new(ManuallyDrop::new(Line::EMPTY)) };
 }
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// Threads take numbers by the batch, and then one after the other.
+const BATCH: u64 = 1 << 10;
+static NEXT: AtomicU64 = AtomicU64::new(BATCH);
+
+/// A number that no line had, for a thread whose line before was `id`; 0 for none.
+fn next_id(id: u64) -> u64 {
+    let next = id + 1;
+    if id == 0 || next.is_multiple_of(BATCH) { NEXT.fetch_add(BATCH, Ordering::Relaxed) } else { next }
+}
 
 /// Which work waits for which other, and for what.
 static WAITS: Mutex<Vec<Wait>> = Mutex::new(Vec::new());
@@ -185,49 +220,49 @@ pub(crate) struct Work {
 
 impl Work {
     fn enter(name: &str) -> Work {
-        Self::step(Step { name: name.to_owned(), once: None })
+        Self::step(Step { name: name.to_owned().into(), once: None })
     }
 
+    #[inline(always)]
     fn step(step: Step) -> Work {
         LINE.with_borrow_mut(|line| {
-            if line.steps.is_empty() {
-                line.id = NEXT.fetch_add(1, Ordering::Relaxed);
+            if line.first.is_none() {
+                line.id = next_id(line.id);
             }
-            line.steps.push(step);
+            line.push(step);
             Work { id: line.id }
         })
     }
 
     /// The construction of something that has no slot, unless this line is just
     /// constructing or releasing such a thing already.
-    pub(crate) fn once(factory: u64, name: &str, version: i32) -> Result<Work, ReferenceError> {
+    #[inline]
+    pub(crate) fn once(factory: u64, name: Cow<'static, str>, version: i32) -> Result<Work, ReferenceError> {
         let same = LINE.with_borrow(|line| {
+            line.first.as_ref()?;
             let is_same = |step: &&Step| {
                 step.name == name && step.once.is_some_and(|(once, _)| once == (factory, version))
             };
-            let (_, stage) = line.steps.iter().rfind(is_same)?.once?;
-            let path = line.steps.iter().map(|step| &*step.name).chain([name]).map(str::to_owned).collect();
-            Some(ReferenceError::Reentered { name: name.to_owned(), stage, path })
+            let (_, stage) = line.steps().rfind(is_same)?.once?;
+            let path = line.steps().map(|step| &*step.name).chain([&*name]).map(str::to_owned).collect();
+            Some(ReferenceError::Reentered { name: name.clone().into_owned(), stage, path })
         });
         match same {
             Some(error) => Err(error),
-            None => Ok(Self::step(Step {
-                name: name.to_owned(),
-                once: Some(((factory, version), "constructed")),
-            })),
+            None => Ok(Self::step(Step { name, once: Some(((factory, version), "constructed")) })),
         }
     }
 
     /// The release of something that has no slot.
-    pub(crate) fn release(factory: u64, name: &str, version: i32) -> Work {
-        Self::step(Step { name: name.to_owned(), once: Some(((factory, version), "released")) })
+    pub(crate) fn release(factory: u64, name: Cow<'static, str>, version: i32) -> Work {
+        Self::step(Step { name, once: Some(((factory, version), "released")) })
     }
 
     /// Notes that this work waits for `other`, unless that waits for this one.
     fn wait_for(&self, other: u64, slot: &Slot, stage: &'static str) -> Result<Waiting, ReferenceError> {
         let mut waits = WAITS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut path: Vec<String> =
-            LINE.with_borrow(|line| line.steps.iter().map(|step| step.name.clone()).collect());
+            LINE.with_borrow(|line| line.steps().map(|step| step.name.clone().into_owned()).collect());
         let mut end = other;
         while end != self.id {
             match waits.iter().find(|wait| wait.work == end) {
@@ -247,12 +282,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        LINE.with_borrow_mut(|line| {
-            line.steps.pop();
-            if line.steps.is_empty() {
-                line.steps = Vec::new();
-            }
-        });
+        LINE.with_borrow_mut(|line| line.pop());
     }
 }
 
@@ -279,7 +309,8 @@ pub(crate) fn on_ended_thread<R: Send, F: FnOnce() -> R + Send>(
     name: &str,
     f: F,
 ) -> Result<std::thread::Result<R>, (std::io::Error, F)> {
-    let line = LINE.with_borrow(|line| Line::clone(line));
+    // An empty line has no number to go on with: it would be counted on twice.
+    let line = LINE.with_borrow(|line| if line.first.is_some() { Line::clone(line) } else { Line::EMPTY });
     let (worker, turn) = (Worker::current(), Turn::carried());
     // Taken out by the thread: what could not be started has left it here.
     let mut f = Some(f);
@@ -288,10 +319,10 @@ pub(crate) fn on_ended_thread<R: Send, F: FnOnce() -> R + Send>(
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
             LINE.set(ManuallyDrop::new(line));
             let _working = worker.map(Worker::work);
-            let _turn = turn.carry_on();
+            turn.carry_on();
             let value = f.take().map(|f| f());
             // Freed here: nothing else would.
-            LINE.with_borrow_mut(|line| line.steps = Vec::new());
+            LINE.with_borrow_mut(|line| **line = Line::EMPTY);
             value
         })?;
         Ok(thread.join())

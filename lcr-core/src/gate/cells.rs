@@ -23,7 +23,7 @@ use std::ptr::{self, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// Cells a block.
-const CELLS: usize = 8;
+pub(super) const CELLS: usize = 8;
 /// Blocks a chunk.
 const BLOCKS: usize = 32;
 
@@ -71,21 +71,16 @@ pub(super) fn tid() -> u32 {
 }
 
 impl Block {
-    const fn new(first: usize) -> Self {
+    const fn new() -> Self {
         Block {
-            cells: [
-                AtomicUsize::new(first),
-                AtomicUsize::new(0),
-                AtomicUsize::new(0),
-                AtomicUsize::new(0),
-                AtomicUsize::new(0),
-                AtomicUsize::new(0),
-                AtomicUsize::new(0),
-                AtomicUsize::new(0),
-            ],
+            cells: [const { AtomicUsize::new(0) }; CELLS],
             owner: AtomicU64::new(FREE),
             next: AtomicPtr::new(null_mut()),
         }
+    }
+
+    const fn occupied() -> Self {
+        Block { cells: [const { AtomicUsize::new(1) }; CELLS], ..Block::new() }
     }
 
     fn is_empty(&self) -> bool {
@@ -109,11 +104,11 @@ impl Block {
     }
 }
 
-/// What a thread points to that has not called yet: the first cell looks
-/// occupied, so that the fast way needs no test for "no block".
-static FRESH: Block = Block::new(1);
+/// What a thread points to that has not called yet: all cells look occupied, so
+/// that the fast way needs no test for "no block".
+static FRESH: Block = Block::occupied();
 /// What a thread points to whose block was given back.
-static ENDED: Block = Block::new(1);
+static ENDED: Block = Block::occupied();
 
 thread_local! {
     /// The calling thread's first block. Without `Drop`: usable at any time in
@@ -251,8 +246,7 @@ fn take() -> &'static Block {
     if let Some(block) = blocks().find(|b| take_if(b, &abandoned)) {
         return block;
     }
-    let chunk =
-        Box::into_raw(Box::new(Chunk { blocks: [const { Block::new(0) }; BLOCKS], next: null_mut() }));
+    let chunk = Box::into_raw(Box::new(Chunk { blocks: [const { Block::new() }; BLOCKS], next: null_mut() }));
     // SAFETY: just made, leaked, and nobody else's yet.
     let block: &'static Block = unsafe { &(&(*chunk).blocks)[0] };
     block.owner.store(me, Ordering::Relaxed);

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr::{self, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::protocol;
-use super::quiet::{NotQuiet, Pins, wait_quiet};
+use super::quiet::{NotQuiet, Pins, wait_quiet, wait_quiet_unless};
 use super::{BarrierRefused, GateHead, InstanceHead, barrier, cells};
 
 /// Counts entries into held gates from inside the transaction.
@@ -122,6 +122,21 @@ impl<'g> Hold<'g> {
     pub fn wait_quiet(&self, deadline: Option<Instant>) -> Result<(), NotQuiet> {
         let instances: Vec<&InstanceHead> = self.instances().collect();
         wait_quiet(&instances, Pins::Count, deadline)
+    }
+
+    /// [`wait_quiet`](Self::wait_quiet), which ends as at its deadline when
+    /// `cancelled` becomes true.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait_quiet_unless(
+        &self,
+        deadline: Option<Instant>,
+        cancelled: &AtomicBool,
+    ) -> Result<(), NotQuiet> {
+        let instances: Vec<&InstanceHead> = self.instances().collect();
+        wait_quiet_unless(&instances, Pins::Count, deadline, cancelled)
     }
 
     /// The instances behind the gates, in the gates' order.

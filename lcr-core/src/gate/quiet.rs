@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{BarrierRefused, InstanceHead, barrier, cells, hold, protocol};
@@ -103,6 +103,20 @@ pub fn wait_quiet(
     pins: Pins,
     deadline: Option<Instant>,
 ) -> Result<(), NotQuiet> {
+    wait_quiet_unless(instances, pins, deadline, &AtomicBool::new(false))
+}
+
+/// [`wait_quiet`], which ends as at its deadline when `cancelled` becomes true.
+///
+/// # Errors
+///
+/// As there.
+pub fn wait_quiet_unless(
+    instances: &[&InstanceHead],
+    pins: Pins,
+    deadline: Option<Instant>,
+    cancelled: &AtomicBool,
+) -> Result<(), NotQuiet> {
     barrier::heavy()?;
     let mut seen: Vec<Seen> = Vec::new();
     if protocol::is_quiet(&hold::PASSES, || look(instances, pins, &mut seen)) {
@@ -118,7 +132,8 @@ pub fn wait_quiet(
             return Ok(());
         }
         let now = Instant::now();
-        if deadline.is_some_and(|d| now >= d) && !seen.is_empty() {
+        let is_over = deadline.is_some_and(|d| now >= d) || cancelled.load(Ordering::Relaxed);
+        if is_over && !seen.is_empty() {
             return Err(NotQuiet::Deadline(seen.iter().map(|s| s.describe(instances, now)).collect()));
         }
         if now.duration_since(started) < SPIN {

@@ -22,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::LoadError;
 use super::verify::Candidate;
+use crate::border;
 
 /// One thread maps or unmaps at a time, so that what it reads from
 /// `/proc/self/maps` afterwards is its own doing. Not held while a library's own
@@ -183,6 +184,7 @@ impl Object {
         let gone = self.mapping.is_gone().unwrap_or(false);
         if gone {
             self.file = None;
+            border::panics::unmapped(&self.mapping.range);
             then();
         }
         gone

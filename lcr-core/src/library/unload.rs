@@ -96,8 +96,8 @@ impl Library {
     /// thread may be gone: do nothing with it but try again.
     ///
     /// What remains lost: a few dozen bytes for each *other* living thread on which
-    /// the library used `std::thread::current()`, and what std's symbolizer read if the
-    /// library itself printed a backtrace.
+    /// the library used `std::thread::current()`, and what std's symbolizer read if a
+    /// component took off its library's panic hook and printed a backtrace itself.
     ///
     /// # Safety
     ///

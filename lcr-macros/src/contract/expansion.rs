@@ -395,7 +395,9 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
             // SAFETY: the thunk made the wire of a value of this type, and gave it up.
             ::core::result::Result::Ok(#wire) => unsafe { #from_wire(#wire, &#frame) },
             ::core::result::Result::Err(#caught) => {
-                ::lcr_core::call::OnPanic::<#returned>::new().settle(#caught.into_error(#contract_name, #name))
+                ::lcr_core::call::away(move || {
+                    ::lcr_core::call::OnPanic::<#returned>::new().settle(#caught.into_error(#contract_name, #name))
+                })
             }
         }
     }

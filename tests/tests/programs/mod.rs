@@ -2,7 +2,6 @@
 //! cargo, in the ways that a test asks for.
 
 #![allow(dead_code, reason = "each test uses some of it")]
-
 #![allow(unreachable_pub, reason = "a module of each test program")]
 
 use std::collections::HashMap;
@@ -29,15 +28,43 @@ pub struct Build {
 }
 
 /// Every program and library.
-pub const ALL: &[&str] =
-    &["all_static", "all_dynamic", "clocks_static", "greeters_static", "liblibclocks.so", "liblibgreeters.so"];
+pub const ALL: &[&str] = &[
+    "all_static",
+    "all_dynamic",
+    "clocks_static",
+    "greeters_static",
+    "exported",
+    "liblibclocks.so",
+    "liblibgreeters.so",
+];
+
+const HALVES: &[&str] = &["-p", "hosts", "-p", "libclocks", "-p", "libgreeters"];
+const RELEASED: &[&str] = &["-p", "hosts", "-p", "libclocks", "-p", "libgreeters", "--release"];
+
+/// Programs and libraries of different times of one contract.
+pub const EVOLUTION: Build = Build {
+    name: "evolution",
+    arguments: &["-p", "evolution", "--examples"],
+    environment: &[],
+    output: "debug/examples",
+    files: &[
+        "host_old",
+        "host_new",
+        "host_strict",
+        "libgreetings_old.so",
+        "libgreetings_new.so",
+        "libgreetings_changed.so",
+        "libgreetings_removed.so",
+    ],
+};
 
 /// As cargo builds without being told.
-pub const DEV: Build = Build { name: "dev", arguments: &[], environment: &[], output: "debug", files: ALL };
+pub const DEV: Build =
+    Build { name: "dev", arguments: HALVES, environment: &[], output: "debug", files: ALL };
 
 /// With optimisation, and nothing else changed.
 pub const RELEASE: Build =
-    Build { name: "release", arguments: &["--release"], environment: &[], output: "release", files: ALL };
+    Build { name: "release", arguments: RELEASED, environment: &[], output: "release", files: ALL };
 
 fn scratch_root() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -48,16 +75,26 @@ fn scratch_root() -> &'static Path {
 pub fn copied(fixture: &str) -> PathBuf {
     static COPIED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
     let mut all = COPIED.lock().unwrap();
-    all.get_or_insert_default().entry(fixture.to_owned()).or_insert_with(|| {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let to = scratch_root().join("fixtures").join(fixture);
-        copy_tree(&package.join("fixtures").join(fixture), &to, &package.join("../lcr-core").canonicalize().unwrap());
-        if !to.join("Cargo.lock").exists() {
-            // The same versions as this build's; cargo drops what is not used.
-            fs::copy(package.join("../Cargo.lock"), to.join("Cargo.lock")).unwrap();
-        }
-        to
-    }).clone()
+    all.get_or_insert_default()
+        .entry(fixture.to_owned())
+        .or_insert_with(|| {
+            let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let to = scratch_root().join("fixtures").join(fixture);
+            copy_tree(
+                &package.join("fixtures").join(fixture),
+                &to,
+                &package.join("../lcr-core").canonicalize().unwrap(),
+            );
+            // The same versions as this build's, whenever those change; cargo drops
+            // what is not used.
+            let (lock, taken) = (package.join("../Cargo.lock"), to.join("Cargo.lock.taken"));
+            if fs::read(&taken).ok() != fs::read(&lock).ok() {
+                fs::copy(&lock, to.join("Cargo.lock")).unwrap();
+                fs::copy(&lock, &taken).unwrap();
+            }
+            to
+        })
+        .clone()
 }
 
 fn copy_tree(from: &Path, to: &Path, core: &Path) {
@@ -76,17 +113,32 @@ fn copy_tree(from: &Path, to: &Path, core: &Path) {
     }
 }
 
+/// The only one so far.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The flags of this run, if they ask for a sanitizer: the programs are then built
+/// with it, too.
+pub fn sanitizer_flags() -> Option<String> {
+    std::env::var("RUSTFLAGS").ok().filter(|flags| flags.contains("sanitizer"))
+}
+
 /// Runs cargo on a copied workspace, in a target directory that all fixtures share.
 pub fn cargo(fixture: &str, arguments: &[&str], environment: &[(&str, &str)]) -> PathBuf {
     let target = scratch_root().join("fixtures/target");
     let mut cargo = lcr_tests::cargo();
     cargo.current_dir(copied(fixture)).args(["build", "--offline", "--quiet"]).args(arguments);
     cargo.arg("--target-dir").arg(&target);
-    // Flags are the test's to choose.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").envs(environment.iter().copied());
+    // Flags are the test's to choose; but under a sanitizer everything is.
+    let sanitized = sanitizer_flags();
+    if let Some(flags) = &sanitized {
+        cargo.args(["--target", TARGET]).env("RUSTFLAGS", flags);
+    } else {
+        cargo.env_remove("RUSTFLAGS");
+    }
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").envs(environment.iter().copied());
     let output = cargo.output().expect("cargo runs");
     assert!(output.status.success(), "{fixture}: {}", String::from_utf8_lossy(&output.stderr));
-    target
+    if sanitized.is_some() { target.join(TARGET) } else { target }
 }
 
 impl Build {
@@ -105,6 +157,7 @@ impl Build {
                 for file in self.files {
                     // By renaming: another process may be running the old one.
                     let new = kept.join(format!("{file}.{}", std::process::id()));
+                    fs::create_dir_all(new.parent().unwrap()).unwrap();
                     fs::copy(target.join(self.output).join(file), &new).unwrap();
                     fs::rename(new, kept.join(file)).unwrap();
                 }

@@ -17,10 +17,7 @@ use crate::refusal::Refusal;
 pub(super) fn show(story: &mut Story<'_>, built: &Built) -> crate::Result {
     loaded(story, &built.english)?;
     writable(story, &built.english)?;
-    changed(story, &built.changed)?;
-    story.step("Now yours");
-    story.say("`lcr inspect`, `list`, `tree` and `check` say of any file what was said here of these.");
-    Ok(())
+    changed(story, &built.changed)
 }
 
 /// A factory that has the clock alone compiled in, and may take this library into
@@ -32,7 +29,7 @@ fn factory(library: &Path) -> Factory {
 }
 
 /// A reference and a greeting, and how long the reference took.
-fn greet(library: &Path) -> Result<(String, Duration), ReferenceError> {
+fn greet(library: &Path) -> Result<(String, Duration), Box<ReferenceError>> {
     let start = Instant::now();
     let greeter: Handle<dyn Greeter> = factory(library).reference("greeter", 2)?;
     let took = start.elapsed();
@@ -76,9 +73,9 @@ fn writable(story: &mut Story<'_>, english: &Path) -> crate::Result {
     story.call(format!("chmod 0666 {}", path(&copy)));
     story.call("reference::<dyn Greeter>(\"greeter\", 2)?");
     refused(story, &copy, "load")?;
-    story.say("");
+    story.pause();
     fs::set_permissions(&copy, Permissions::from_mode(0o644)).map_err(cannot)?;
-    story.call("chmod go-w, and once more");
+    story.call(format!("chmod 0644 {}, and once more", path(&copy)));
     story.answer(greet(&copy).map_err(Refusal::new)?.0);
     Ok(())
 }

@@ -37,3 +37,16 @@ pub(super) fn show(story: &mut Story<'_>) -> crate::Result {
     ]);
     Ok(())
 }
+
+/// What a program that has no dynamic linker says to the rest of the tour.
+pub(super) fn alone(story: &mut Story<'_>) -> crate::Result {
+    story.step("This program is fully static");
+    story.say("It has no dynamic linker, so what is not compiled in is refused, with the reason.");
+    story.call("reference::<dyn Greeter>(\"greeter\", 1000)?");
+    let missing: Result<Handle<dyn Greeter>, _> = Factory::builder().build().reference("greeter", 1000);
+    match missing {
+        Err(error) => story.refused(&error),
+        Ok(_) => return Err(Refusal::new("greeter 1000 was found, and nothing offers it")),
+    }
+    Ok(())
+}

@@ -34,6 +34,11 @@ impl<'o> Story<'o> {
         self.output.print("\n");
     }
 
+    /// Takes a breath.
+    pub(super) fn pause(&mut self) {
+        self.output.print("\n");
+    }
+
     /// What was called.
     pub(super) fn call(&mut self, text: impl Display) {
         self.rows(">", [("", text.to_string(), DIM)]);
@@ -53,6 +58,14 @@ impl<'o> Story<'o> {
     pub(super) fn facts<const N: usize>(&mut self, facts: [(&str, String); N]) {
         self.output.print("\n");
         self.rows("", facts.map(|(name, fact)| (name, fact, Style::new())));
+    }
+
+    /// Lines as they are, under a heading.
+    pub(super) fn chart(&mut self, heading: &str, lines: &[String]) {
+        self.output.print(format!("\n   {DIM}{heading}{DIM:#}\n"));
+        for line in lines {
+            self.output.print(format!("   {}\n", line.trim_end()));
+        }
     }
 
     fn rows<const N: usize>(&mut self, mark: &str, rows: [(&str, String, Style); N]) {

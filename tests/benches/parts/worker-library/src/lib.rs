@@ -1,0 +1,3 @@
+//! The benchmarks' components as a shared object, `libworker.so`.
+
+lcr_core::library!(bench_worker);
