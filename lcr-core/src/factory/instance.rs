@@ -438,6 +438,15 @@ impl GateRef {
 }
 
 impl GateRef {
+    /// How many calls of the instance at this address panicked, and how many returned
+    /// an error; `None` if another one stands behind the gate now.
+    pub(crate) fn failures_of(&self, instance: usize) -> Option<(u64, u64)> {
+        // Nobody exchanges it while this is locked.
+        let acceptance = self.close_acceptance();
+        let head = acceptance.built().head();
+        (ptr::from_ref(head).addr() == instance).then(|| head.failures())
+    }
+
     /// Is it a count of the same gate?
     pub(crate) fn is(&self, other: &GateRef) -> bool {
         ptr::eq(self.0, other.0)

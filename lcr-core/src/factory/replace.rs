@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::health::{Health, Window};
 use super::history::{Entry, Previous, sha256_of};
 use super::instance::{Acceptance, Built, Dependencies, GateRef};
 use super::lines::{Line, Succession};
@@ -67,6 +68,7 @@ pub struct Replacement {
     timeout: Duration,
     requester: Option<u32>,
     cancelled: Arc<AtomicBool>,
+    health: Option<Health>,
 }
 
 /// One interface of it.
@@ -118,6 +120,7 @@ impl Factory {
             timeout: TIMEOUT,
             requester: None,
             cancelled: Arc::default(),
+            health: None,
         }
     }
 
@@ -210,6 +213,20 @@ impl Replacement {
     /// then, as at a failure. Afterwards it is too late, and done.
     pub fn cancelled_by(mut self, cancelled: Arc<AtomicBool>) -> Self {
         self.cancelled = cancelled;
+        self
+    }
+
+    /// Watches the new version after the switch, and takes the old one back by itself if
+    /// it does not keep to what `health` asks. [`run`](Self::run) does not wait for
+    /// that; [`Factory::events`] and [`Factory::history`] tell.
+    pub fn watch(mut self, health: Health) -> Self {
+        self.health = Some(health);
+        self
+    }
+
+    /// All of both, as one.
+    pub(super) fn with_all_of(mut self, other: Replacement) -> Self {
+        self.asks.extend(other.asks);
         self
     }
 
@@ -317,8 +334,19 @@ impl Replacement {
         drop(door);
         drop(loaded);
         let switch_at = Instant::now();
+        let window = self.health.clone().map(|health| {
+            let new = switched.iter().map(|old| {
+                let gate = old.gate();
+                let version = gate.offer().version();
+                (gate.head().name().to_owned(), version, gate)
+            });
+            Window::open(health, new.collect())
+        });
         // The next transaction need not wait for these callers.
         drop(turn);
+        if let Some(window) = window {
+            window.watch(self.factory.clone(), self.asks.iter().map(|ask| ask.interface.clone()).collect());
+        }
         // In the order of the switch, each until the same deadline.
         let mut drained = true;
         for old in switched {
