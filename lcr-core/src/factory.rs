@@ -11,6 +11,7 @@
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
 
+mod health;
 mod history;
 mod index;
 mod instance;
@@ -38,6 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
+pub use self::health::Health;
 use self::history::History;
 pub use self::history::{Entry, Outcome, Timings};
 use self::index::Index;

@@ -16,9 +16,11 @@ use std::io;
 use std::ops::Deref;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::offer::Offer;
+use super::replace::Turn;
 use super::slot::{Slot, Work, on_ended_thread};
 use super::{Holders, Inner};
 use crate::abi::RawStr;
@@ -313,20 +315,67 @@ impl Acceptance<'_> {
 
 /// The live gates of a factory.
 #[derive(Default)]
-pub(crate) struct Gates(Mutex<Vec<*const Gate>>);
+pub(crate) struct Gates {
+    list: Mutex<Vec<*const Gate>>,
+    /// Names of which nobody is to list a gate just now, and who waits for that.
+    door: Mutex<Vec<String>>,
+    opened: Condvar,
+}
 
-// SAFETY: the pointers are followed under the lock alone, while the gates are in it.
+/// How long a new gate waits at a closed door, at most: who has closed it may be
+/// waiting, at some distance, for the one who waits.
+const AT_THE_DOOR: Duration = Duration::from_millis(50);
+
+/// Keeps new gates of some names out, for a while, as long as it lives.
+pub(crate) struct Door<'g> {
+    gates: &'g Gates,
+    names: Vec<String>,
+}
+
+impl Drop for Door<'_> {
+    fn drop(&mut self) {
+        let mut door = self.gates.door.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in &self.names {
+            if let Some(at) = door.iter().position(|closed| closed == name) {
+                door.swap_remove(at);
+            }
+        }
+        drop(door);
+        self.gates.opened.notify_all();
+    }
+}
+
+// SAFETY: the pointers are followed under the list's lock alone, while the gates are
+// in it.
 unsafe impl Send for Gates {}
 // SAFETY: as above.
 unsafe impl Sync for Gates {}
 
 impl Gates {
     fn lock(&self) -> MutexGuard<'_, Vec<*const Gate>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps new gates of these names out.
+    pub(crate) fn close_door(&self, names: Vec<String>) -> Door<'_> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner).extend(names.iter().cloned());
+        Door { gates: self, names }
+    }
+
+    /// Waits while the door is closed for `name`, unless this thread works for whoever
+    /// has closed it.
+    fn pass_door(&self, name: &str) {
+        let is_closed = |door: &mut Vec<String>| door.iter().any(|closed| closed == name);
+        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        if !door.is_empty() && !Turn::is_here() {
+            drop(self.opened.wait_timeout_while(door, AT_THE_DOOR, is_closed));
+        }
     }
 
     /// Lists the gate, if it may still be: asked in the moment in which it is.
     fn add(&self, gate: *const Gate, may: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the caller's own, which nobody else has seen.
+        self.pass_door(unsafe { (*gate).head.name() });
         let mut gates = self.lock();
         let may = may();
         if may {
@@ -384,11 +433,20 @@ impl GateRef {
         // SAFETY: the caller's word.
         let refs = unsafe { (*gate).head.refs() };
         let more = |n| if n > 0 { Some(n + 1) } else { None };
-        refs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then_some(GateRef(gate))
+        refs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then(|| GateRef(gate))
     }
 }
 
 impl GateRef {
+    /// How many calls of the instance at this address panicked, and how many returned
+    /// an error; `None` if another one stands behind the gate now.
+    pub(crate) fn failures_of(&self, instance: usize) -> Option<(u64, u64)> {
+        // Nobody exchanges it while this is locked.
+        let acceptance = self.close_acceptance();
+        let head = acceptance.built().head();
+        (ptr::from_ref(head).addr() == instance).then(|| head.failures())
+    }
+
     /// Is it a count of the same gate?
     pub(crate) fn is(&self, other: &GateRef) -> bool {
         ptr::eq(self.0, other.0)

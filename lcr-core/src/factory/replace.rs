@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::health::{Health, Window};
 use super::history::{Entry, Previous, sha256_of};
 use super::instance::{Acceptance, Built, Dependencies, GateRef};
 use super::lines::{Line, Succession};
@@ -67,6 +68,7 @@ pub struct Replacement {
     timeout: Duration,
     requester: Option<u32>,
     cancelled: Arc<AtomicBool>,
+    health: Option<Health>,
 }
 
 /// One interface of it.
@@ -118,6 +120,7 @@ impl Factory {
             timeout: TIMEOUT,
             requester: None,
             cancelled: Arc::default(),
+            health: None,
         }
     }
 
@@ -213,6 +216,20 @@ impl Replacement {
         self
     }
 
+    /// Watches the new version after the switch, and takes the old one back by itself if
+    /// it does not keep to what `health` asks. [`run`](Self::run) does not wait for
+    /// that; [`Factory::events`] and [`Factory::history`] tell.
+    pub fn watch(mut self, health: Health) -> Self {
+        self.health = Some(health);
+        self
+    }
+
+    /// All of both, as one.
+    pub(super) fn with_all_of(mut self, other: Replacement) -> Self {
+        self.asks.extend(other.asks);
+        self
+    }
+
     fn patience(&self, start: Instant) -> Patience<'_> {
         Patience { timeout: self.timeout, deadline: start + self.timeout, cancelled: &self.cancelled }
     }
@@ -287,6 +304,7 @@ impl Replacement {
         let mut report = Report::default();
         // What was loaded stays so between two attempts.
         let mut loaded: Vec<Offer> = Vec::new();
+        let mut door = None;
         let switched = loop {
             let mut prepared = Vec::new();
             for choice in self.choices()? {
@@ -310,11 +328,25 @@ impl Replacement {
             if patience.is_over() {
                 return Err(self.failure(Step::Switch, ReplaceError::Outrun));
             }
+            let names = || self.asks.iter().map(|ask| ask.interface.clone()).collect();
+            door.get_or_insert_with(|| inner.gates.close_door(names()));
         };
+        drop(door);
         drop(loaded);
         let switch_at = Instant::now();
+        let window = self.health.clone().map(|health| {
+            let new = switched.iter().map(|old| {
+                let gate = old.gate();
+                let version = gate.offer().version();
+                (gate.head().name().to_owned(), version, gate)
+            });
+            Window::open(health, new.collect())
+        });
         // The next transaction need not wait for these callers.
         drop(turn);
+        if let Some(window) = window {
+            window.watch(self.factory.clone(), self.asks.iter().map(|ask| ask.interface.clone()).collect());
+        }
         // In the order of the switch, each until the same deadline.
         let mut drained = true;
         for old in switched {
@@ -463,6 +495,10 @@ impl Choice {
         Ok(Prepared {
             targets,
             others: self.others,
+            replaces: match &self.back {
+                Some(back) => vec![back.from],
+                None => offer.replaces().iter().copied().chain([offer.version()]).collect(),
+            },
             is_back: self.back.is_some(),
             name: self.name,
             offer,
@@ -536,6 +572,8 @@ struct Prepared {
     // Dropped before the offer: what is built of it.
     targets: Vec<Target>,
     others: Vec<GateRef>,
+    /// All versions that it replaces, whether they serve or not.
+    replaces: Vec<i32>,
     is_back: bool,
     name: String,
     offer: Offer,
@@ -588,9 +626,12 @@ impl Prepared {
                 continue;
             }
             let version = gate.offer().version();
-            if !self.from.contains(&version) {
+            if !self.replaces.contains(&version) {
                 self.others.push(gate);
                 continue;
+            }
+            if !self.from.contains(&version) {
+                self.from.push(version);
             }
             gate.accepts_successor(&self.name, self.offer.version(), self.offer.contract().as_ref())
                 .map_err(fail)?;
@@ -612,7 +653,7 @@ impl Prepared {
         Succession {
             name: &self.name,
             offer: self.offer.clone(),
-            replaced: &self.from,
+            replaced: &self.replaces,
             places,
             is_back: self.is_back,
         }
@@ -687,6 +728,7 @@ fn switch_open(
     patience: Patience<'_>,
     report: &mut Report,
 ) -> Result<Option<Vec<Retired>>, Failure> {
+    let mut door = None;
     loop {
         for p in prepared.iter_mut() {
             p.build()?;
@@ -707,6 +749,9 @@ fn switch_open(
             report.switched = switching.elapsed();
             return Ok(Some(retired));
         }
+        // The next round shall be the last one.
+        let names = || prepared.iter().map(|p| p.name.clone()).collect();
+        door.get_or_insert_with(|| inner.gates.close_door(names()));
         for p in prepared.iter_mut() {
             p.catch_up(inner)?;
         }
@@ -958,6 +1003,11 @@ impl Turn {
         *taken = true;
         HAS_TURN.set(true);
         Ok(Turn)
+    }
+
+    /// Does this thread have it, or work for one that has?
+    pub(super) fn is_here() -> bool {
+        HAS_TURN.get()
     }
 
     /// For a thread that works in this one's place.

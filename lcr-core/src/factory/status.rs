@@ -60,15 +60,25 @@ impl Stage {
 pub enum Event {
     /// A replacement ended, this way or that.
     Replacement(Entry),
+    /// A new version was found unhealthy within its window, and is taken back.
+    Unhealthy {
+        /// The interface.
+        interface: String,
+        /// The new version.
+        version: i32,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl Event {
-    /// The event as a word: `replaced` or `failed`.
+    /// The event as a word: `replaced`, `failed` or `unhealthy`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Event::Replacement(Entry { outcome: Outcome::Done, .. }) => "replaced",
             Event::Replacement(Entry { outcome: Outcome::Failed(_), .. }) => "failed",
+            Event::Unhealthy { .. } => "unhealthy",
         }
     }
 }
