@@ -4,7 +4,7 @@ mod border;
 
 use std::sync::{Arc, Mutex};
 
-use border::{allocated, built, call, in_child, leaves_nothing, load, mappings, turn, unload};
+use border::{allocated, built, call, in_child, is_child, leaves_nothing, load, mappings, turn, unload};
 
 #[derive(Debug, PartialEq)]
 struct Told {
@@ -80,7 +80,7 @@ fn a_hook_that_panics_does_no_harm() {
 #[test]
 fn backtraces_are_the_programs_and_leave_no_mappings() {
     const SELF: &str = "backtraces_are_the_programs_and_leave_no_mappings";
-    if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value != "1") {
+    if !is_child(SELF) {
         let text = in_child(SELF, "RUST_BACKTRACE", "1");
         let path = built("libtalker.so");
         assert!(text.matches(":\nof no use\n").count() >= 30, "{text}");
@@ -115,7 +115,7 @@ fn backtraces_are_the_programs_and_leave_no_mappings() {
 #[test]
 fn without_backtraces_the_note_comes_once() {
     const SELF: &str = "without_backtraces_the_note_comes_once";
-    if std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value != "0") {
+    if !is_child(SELF) {
         let text = in_child(SELF, "RUST_BACKTRACE", "0");
         assert_eq!(text.matches(":\nof no use\n").count(), 2, "{text}");
         assert_eq!(text.matches("note: run with `RUST_BACKTRACE=1`").count(), 1, "{text}");

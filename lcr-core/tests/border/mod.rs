@@ -171,11 +171,20 @@ pub(crate) fn leaves_nothing(round: impl Fn()) {
     assert!(grown.iter().any(|&bytes| bytes <= 0), "bytes in 10 rounds, each time: {grown:?}");
 }
 
+const CHILD: &str = "BORDER_TEST_CHILD";
+
+/// Is this the process that [`in_child`] has made for this test? Its environment
+/// alone does not say: it may be everybody's.
+pub(crate) fn is_child(test: &str) -> bool {
+    std::env::var_os(CHILD).is_some_and(|child| child == test)
+}
+
 /// Runs one test of this file alone, in a process with another environment.
 pub(crate) fn in_child(test: &str, name: &str, value: &str) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(name, value)
+        .env(CHILD, test)
         .output()
         .unwrap();
     let text =
