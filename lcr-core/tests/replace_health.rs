@@ -29,7 +29,7 @@ macro_rules! version {
 
             #[derive(Interface)]
             #[interface(name = $name, version = $version, replaces($replaces), contract = dyn Patient)]
-            pub struct It;
+            pub(crate) struct It;
 
             impl Construct for It {
                 fn construct(_: &Context) -> Result<Self, BoxError> {
