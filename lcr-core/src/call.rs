@@ -201,6 +201,33 @@ impl<R> Resume<R> for OnPanic<R> {
     }
 }
 
+/// Whether what a method returned is an error: decided as [`OnPanic`] is, for any
+/// type, `Result` or not.
+#[derive(Debug)]
+pub struct Returned<'a, R>(pub &'a R);
+
+impl<T, E> Returned<'_, Result<T, E>> {
+    /// It is, or is not.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.0.is_err()
+    }
+}
+
+/// The other half of [`Returned`].
+pub trait NoError {
+    /// Never.
+    fn is_error(&self) -> bool;
+}
+
+impl<R> NoError for Returned<'_, R> {
+    #[inline(always)]
+    fn is_error(&self) -> bool {
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +236,13 @@ mod tests {
     fn a_value_comes_back() {
         // SAFETY: the reply is `answer`'s.
         assert_eq!(unsafe { answer(|| 7_u64).take() }.unwrap(), 7);
+    }
+
+    #[test]
+    fn an_error_is_seen_in_a_result_and_in_nothing_else() {
+        assert!(Returned(&Err::<u8, u8>(1)).is_error());
+        assert!(!Returned(&Ok::<u8, u8>(1)).is_error());
+        assert!(!Returned(&Some(1)).is_error());
     }
 
     #[test]

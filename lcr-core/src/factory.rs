@@ -11,6 +11,7 @@
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
 
+mod health;
 mod history;
 mod index;
 mod instance;
@@ -38,11 +39,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
+pub use self::health::Health;
 use self::history::History;
 pub use self::history::{Entry, Outcome, Timings};
 use self::index::Index;
 pub(crate) use self::instance::Gate;
-use self::instance::{Dependencies, Gates, Held, RawHeld};
+use self::instance::{Dependencies, Gates, Held, NotOpened, RawHeld};
 use self::lines::{Line, Lines};
 use self::loaded::Loaded;
 pub use self::loaded::{KeptLibrary, sweep};
@@ -50,7 +52,7 @@ use self::offer::Offer;
 pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
-pub use self::status::{Event, State, Status};
+pub use self::status::{Event, Stage, Status};
 use crate::context::Context;
 use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
@@ -144,8 +146,8 @@ pub(crate) struct Inner {
     lines: Lines,
     history: History,
     watchers: Mutex<Vec<Sender<Event>>>,
-    /// Raw references to what the index does not know.
-    raw_holders: Mutex<HashMap<String, usize>>,
+    /// Raw references to what the index does not know, by name and version.
+    raw_holders: Mutex<HashMap<String, Vec<(i32, usize)>>>,
     /// Places of libraries' singletons: by name, then version.
     external: Mutex<HashMap<String, VersionSlots>>,
 }
@@ -415,23 +417,30 @@ impl Inner {
         cx: &Context,
     ) -> Result<*const GateHead, ReferenceError> {
         let compiled_in = this.compiled_in();
-        let source = match compiled_in.index.find(name, version)? {
-            // What is live in its own place needs no search.
-            Some(position) if !this.lines.know(name) => {
-                if let Some(gate) = compiled_in.slots[position].get().and_then(|slot| slot.live()) {
-                    return Gate::accepted(gate, wanted);
+        loop {
+            let source = match compiled_in.index.find(name, version)? {
+                // What is live in its own place needs no search.
+                Some(position) if !this.lines.know(name) => {
+                    if let Some(gate) = compiled_in.slots[position].get().and_then(|slot| slot.live()) {
+                        return Gate::accepted(gate, wanted);
+                    }
+                    Source::CompiledIn(position)
                 }
-                Source::CompiledIn(position)
-            }
-            None if !this.lines.know(name) => {
-                if let Some(gate) = this.live_external(name, version) {
-                    return Gate::accepted(gate, wanted);
+                None if !this.lines.know(name) => {
+                    if let Some(gate) = this.live_external(name, version) {
+                        return Gate::accepted(gate, wanted);
+                    }
+                    this.source(name, version)?
                 }
-                this.source(name, version)?
+                _ => this.source(name, version)?,
+            };
+            match this.open(&source, Some(wanted), cx) {
+                Ok(gate) => return Ok(gate),
+                Err(NotOpened::Failed(error)) => return Err(error),
+                // Replaced while it was constructed: the successor answers.
+                Err(NotOpened::Replaced) => {}
             }
-            _ => this.source(name, version)?,
-        };
-        this.open(&source, Some(wanted), cx)
+        }
     }
 
     /// # Safety
@@ -469,7 +478,7 @@ impl Inner {
         source: &Source,
         wanted: Option<&Signature>,
         cx: &Context,
-    ) -> Result<*const GateHead, ReferenceError> {
+    ) -> Result<*const GateHead, NotOpened> {
         let typed = wanted.map_or(Wanted::Typed, Wanted::Contract);
         let build = |slot: Option<Arc<Slot>>| {
             plan::check(self, source)?;
@@ -501,7 +510,7 @@ impl Inner {
         };
         let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
         match wanted {
-            Some(wanted) => Gate::accepted(gate, wanted),
+            Some(wanted) => Ok(Gate::accepted(gate, wanted)?),
             None => Ok(gate),
         }
     }
@@ -528,15 +537,22 @@ impl Inner {
         unsafe { RawHeld::new(self, offer, context, dependencies, name, holders) }
     }
 
-    /// How many raw references of this name are held.
-    fn raw_holders(&self, name: &str) -> usize {
+    /// The versions of this name of which raw references are held, and how many.
+    fn raw_holders(&self, name: &str) -> Vec<(i32, usize)> {
         let holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.get(name).copied().unwrap_or(0) + self.compiled_in().index.all_holders(name)
+        let mut all = holders.get(name).cloned().unwrap_or_default();
+        for (version, count) in self.compiled_in().index.holders_of(name) {
+            match all.iter_mut().find(|(v, _)| *v == version) {
+                Some((_, more)) => *more += count,
+                None => all.push((version, count)),
+            }
+        }
+        all
     }
 
     /// One raw reference more, or one less.
     #[inline]
-    fn count_raw(&self, name: &str, holders: Holders, more: bool) {
+    fn count_raw(&self, name: &str, version: i32, holders: Holders, more: bool) {
         if let Holders::Of(position) = holders {
             let holders = self.compiled_in().index.holders(position);
             if more {
@@ -547,13 +563,16 @@ impl Inner {
             return;
         }
         let mut holders = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner);
-        if more {
-            *holders.entry(name.to_owned()).or_default() += 1;
-        } else if let Some(count) = holders.get_mut(name) {
-            *count -= 1;
-            if *count == 0 {
-                holders.remove(name);
-            }
+        let versions = holders.entry(name.to_owned()).or_default();
+        match versions.iter_mut().find(|(v, _)| *v == version) {
+            Some((_, count)) if more => *count += 1,
+            Some((_, count)) => *count -= 1,
+            None if more => versions.push((version, 1)),
+            None => {}
+        }
+        versions.retain(|(_, count)| *count > 0);
+        if versions.is_empty() {
+            holders.remove(name);
         }
     }
 
@@ -585,15 +604,19 @@ impl Inner {
     }
 
     fn require(self: &Arc<Self>, name: &str) -> Result<Held, ReferenceError> {
-        let source = self.source(name, Version::any())?;
-        if source.is_typed(self) {
-            let gate = self.open(&source, None, &Context::new())?;
-            Ok(Held::typed(name, gate))
-        } else {
+        loop {
+            let source = self.source(name, Version::any())?;
+            if source.is_typed(self) {
+                return match self.open(&source, None, &Context::new()) {
+                    Ok(gate) => Ok(Held::typed(name, gate)),
+                    Err(NotOpened::Failed(error)) => Err(error),
+                    Err(NotOpened::Replaced) => continue,
+                };
+            }
             // SAFETY: null is what a C component gets from one that has no context
             // for it; the original passed the same.
             let raw = unsafe { self.open_raw(&source, ptr::null_mut())? };
-            Ok(Held::Raw { name: name.to_owned(), raw })
+            return Ok(Held::Raw { name: name.to_owned(), raw });
         }
     }
 

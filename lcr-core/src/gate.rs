@@ -113,7 +113,10 @@ pub struct InstanceHead {
     spare: [usize; 3],
     /// On its own line: pinning must not slow callers.
     pins: AtomicUsize,
-    spare_written: [usize; 7],
+    /// Calls that panicked, and those that returned an error.
+    panics: AtomicU64,
+    errors: AtomicU64,
+    spare_written: [usize; 5],
 }
 
 // Frozen: libraries built earlier read these.
@@ -128,6 +131,8 @@ const _: () = {
     assert!(mem::offset_of!(InstanceHead, method_count) == 16);
     assert!(mem::offset_of!(InstanceHead, gate) == 24);
     assert!(mem::offset_of!(InstanceHead, pins) == 64);
+    assert!(mem::offset_of!(InstanceHead, panics) == 72);
+    assert!(mem::offset_of!(InstanceHead, errors) == 80);
 };
 
 // SAFETY: the addresses in it are only followed by the owner of what they point
@@ -395,10 +400,21 @@ impl GateHead {
     /// stands behind the gate no more and [`wait_quiet`] found it quiet. Only one
     /// thread may replace at a time, and the gate must not be held.
     pub unsafe fn swap(&self, new: *const InstanceHead) -> Result<*const InstanceHead, BarrierRefused> {
-        barrier::heavy()?;
+        check_barrier()?;
+        // SAFETY: the caller's word; the barrier was not refused.
+        Ok(unsafe { self.exchange(new) })
+    }
+
+    /// [`swap`](Self::swap) by one who has just made sure of the barrier with
+    /// [`check_barrier`], for several gates perhaps: it cannot fail.
+    ///
+    /// # Safety
+    ///
+    /// As for `swap`.
+    pub unsafe fn exchange(&self, new: *const InstanceHead) -> *const InstanceHead {
         let old = protocol::exchange(&self.cur, new.expose_provenance());
         debug_assert_eq!(old & HELD, 0, "`{}` was swapped while it was held", self.name());
-        Ok(instance_at(old))
+        instance_at(old)
     }
 
     /// Whether the gate is held (or not yet opened).
@@ -468,7 +484,9 @@ impl InstanceHead {
             transaction: AtomicU64::new(0),
             spare: [0; 3],
             pins: AtomicUsize::new(0),
-            spare_written: [0; 7],
+            panics: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            spare_written: [0; 5],
         }
     }
 
@@ -490,6 +508,24 @@ impl InstanceHead {
         let before = self.pins.fetch_sub(1, Ordering::AcqRel);
         debug_assert_ne!(before, 0, "a pin on `{}` was given back twice", self.gate().name());
         before == 1
+    }
+
+    /// A call panicked. The caller's end says so, still inside.
+    #[cold]
+    pub fn note_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call returned an error. The caller's end says so, still inside.
+    #[cold]
+    pub fn note_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many calls panicked, and how many returned an error.
+    #[must_use]
+    pub fn failures(&self) -> (u64, u64) {
+        (self.panics.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed))
     }
 
     /// How many pins there are.
@@ -516,6 +552,16 @@ impl fmt::Debug for InstanceHead {
             .field("pins", &self.pins())
             .finish_non_exhaustive()
     }
+}
+
+/// Makes sure of the barrier without which nobody could tell when an instance that
+/// was exchanged is quiet. It is refused at once or never.
+///
+/// # Errors
+///
+/// It is refused.
+pub fn check_barrier() -> Result<(), BarrierRefused> {
+    barrier::heavy()
 }
 
 /// The instance that a gate's word names.

@@ -34,6 +34,35 @@
 //! assert_eq!(Hits::restore(&Context::new(), &state)?.count, 7);
 //! # Ok::<(), BoxError>(())
 //! ```
+//!
+//! With the feature `serde`, a section holds any type that serde knows, as JSON, which
+//! people can read and later versions can add fields to:
+//!
+//! ```
+//! # #[cfg(feature = "serde")] {
+//! use std::collections::BTreeMap;
+//! use lcr_core::{BoxError, Context, Handover, State};
+//!
+//! struct Sessions { users: BTreeMap<String, u64> }
+//!
+//! impl Handover for Sessions {
+//!     fn save(&self, state: &mut State) -> Result<(), BoxError> {
+//!         state.section("users", 1).write_json(&self.users)?;
+//!         Ok(())
+//!     }
+//!
+//!     fn restore(_: &Context, state: &State) -> Result<Self, BoxError> {
+//!         Ok(Sessions { users: state.read("users", 1..=1)?.read_json()? })
+//!     }
+//! }
+//!
+//! let mut state = State::new();
+//! Sessions { users: [("ada".to_owned(), 7)].into() }.save(&mut state)?;
+//! assert_eq!(state.get("users").unwrap().bytes(), br#"{"ada":7}"#);
+//! assert_eq!(Sessions::restore(&Context::new(), &state)?.users["ada"], 7);
+//! # }
+//! # Ok::<(), lcr_core::BoxError>(())
+//! ```
 
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -69,16 +98,19 @@ pub trait Handover: Sized {
     fn restore(cx: &Context, state: &State) -> Result<Self, BoxError>;
 
     /// Stops the object's own threads and timers, before the gate is held: callers
-    /// still come in. What is done here is undone by [`resume`](Self::resume).
+    /// still come in. What is done here is undone by [`resume`](Self::resume); after
+    /// a replacement that is done the object is not resumed, but dropped.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from pausing; the replacement is then undone.
+    /// Whatever keeps it from pausing; the replacement is then undone, and the
+    /// object resumed: it may have stopped half-way.
     fn pause(&self) -> Result<(), BoxError> {
         Ok(())
     }
 
-    /// Goes on after a pause: a later step failed.
+    /// Goes on after a pause that failed, or that was followed by a step that did.
+    /// Callers may be inside already.
     fn resume(&self) {}
 }
 
@@ -131,6 +163,17 @@ pub enum StateError {
         found: usize,
         /// Which one was wanted.
         wanted: usize,
+    },
+    /// It cannot be written as JSON, or is not the JSON of the type that was wanted.
+    #[cfg(feature = "serde")]
+    #[error("section `{name}` is no JSON of `{wanted}`: {error}")]
+    Json {
+        /// The section.
+        name: String,
+        /// The type.
+        wanted: &'static str,
+        /// What serde says, with line and column.
+        error: String,
     },
     /// A descriptor could not be duplicated.
     #[error("a descriptor of section `{name}` could not be duplicated: {error}")]
@@ -226,6 +269,39 @@ impl Section {
     pub fn write(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
         self
+    }
+
+    /// Puts `value` into the place of the section's bytes, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// The type refuses to be written, or has maps whose keys are no strings.
+    #[cfg(feature = "serde")]
+    pub fn write_json<T: serde_core::Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<&mut Self, StateError> {
+        self.bytes = serde_json::to_vec(value).map_err(|error| self.not_json::<T>(&error))?;
+        Ok(self)
+    }
+
+    /// The value that was written by [`write_json`](Self::write_json).
+    ///
+    /// # Errors
+    ///
+    /// The bytes are something else, or of another type.
+    #[cfg(feature = "serde")]
+    pub fn read_json<T: serde_core::de::DeserializeOwned>(&self) -> Result<T, StateError> {
+        serde_json::from_slice(&self.bytes).map_err(|error| self.not_json::<T>(&error))
+    }
+
+    #[cfg(feature = "serde")]
+    fn not_json<T: ?Sized>(&self, error: &serde_json::Error) -> StateError {
+        StateError::Json {
+            name: self.name.clone(),
+            wanted: std::any::type_name::<T>(),
+            error: error.to_string(),
+        }
     }
 
     /// Appends a duplicate of a descriptor: the same open file, so that a
@@ -465,6 +541,19 @@ mod tests {
             assert!(made.error.is_null());
             assert_eq!(Box::from_raw(made.object.cast::<Records>()).0, [1, 2, 3]);
         }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_section_that_is_other_json_is_refused_by_name() {
+        let mut state = State::new();
+        state.section("numbers", 1).write_json(&[1, 2]).unwrap().write_json(&[1, 2, 3]).unwrap();
+        assert_eq!(state.get("numbers").unwrap().read_json::<Vec<u8>>().unwrap(), [1, 2, 3]);
+        assert_eq!(
+            state.get("numbers").unwrap().read_json::<String>().unwrap_err().to_string(),
+            "section `numbers` is no JSON of `alloc::string::String`: invalid type: sequence, expected a string at \
+             line 1 column 0"
+        );
     }
 
     #[test]

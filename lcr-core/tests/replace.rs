@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lcr_core::factory::{Factory, ReplaceError, State, Step};
+use lcr_core::factory::{Factory, ReplaceError, Stage, Step};
 use lcr_core::{Handle, Instance, ReferenceError};
 
 /// What the tests call.
@@ -223,7 +223,7 @@ fn state_is_handed_over_and_a_refused_restore_leaves_the_old_version_serving() -
     assert_eq!(failure.step, Step::Restore);
     assert_eq!(
         failure.to_string(),
-        "`stateful` was not replaced (restore): the constructor of `stateful` version 2 (component `stateful` of \
+        "`stateful` was not replaced (restore): the `restore` of version 2 (component `stateful` of \
          lcr-core 0.1.0, compiled in) failed: section `count` was saved with schema version 1, and this version \
          restores versions 2 to 3"
     );
@@ -281,12 +281,21 @@ fn what_is_called_off_before_the_switch_is_undone_at_once() -> Result<(), Refere
     let counter: Handle<dyn Counter> = factory.reference("stateful", 0)?;
     counter.next();
     // Keeps the replacement waiting.
-    let pinned: Instance<dyn Counter> = Handle::instance(&counter);
+    let (leave, told) = std::sync::mpsc::channel::<()>();
+    let (is_in, wait) = std::sync::mpsc::channel();
+    let inside = counter.clone();
+    let caller = thread::spawn(move || {
+        let run = Handle::enter(&inside);
+        is_in.send(()).unwrap();
+        let _ = told.recv();
+        run.next()
+    });
+    wait.recv().unwrap();
     let cancelled = Arc::new(AtomicBool::new(false));
     let replacement = factory.replace("stateful").version(1).cancelled_by(Arc::clone(&cancelled));
     let started = Instant::now();
     let waits = thread::spawn(move || replacement.timeout(Duration::from_secs(60)).run());
-    while !factory.interfaces().iter().any(|s| s.name == "stateful" && s.state == State::Held) {
+    while !factory.interfaces().iter().any(|s| s.name == "stateful" && s.state == Stage::Held) {
         thread::yield_now();
     }
     cancelled.store(true, Ordering::SeqCst);
@@ -294,8 +303,9 @@ fn what_is_called_off_before_the_switch_is_undone_at_once() -> Result<(), Refere
     assert!(matches!(failure.error, ReplaceError::Cancelled), "{failure}");
     assert_eq!(failure.step, Step::Drain);
     assert!(started.elapsed() < Duration::from_secs(30));
-    assert_eq!((counter.version(), counter.next(), pinned.next()), (0, 1, 2));
-    drop(pinned);
+    assert_eq!((counter.version(), counter.next()), (0, 1));
+    leave.send(()).unwrap();
+    assert_eq!(caller.join().unwrap(), 2);
     let report = factory.replace("stateful").version(1).run().unwrap();
     assert_eq!((report.interfaces[0].to, counter.version(), counter.next()), (1, 1, 3));
     Ok(())

@@ -26,11 +26,8 @@ const CALLS: u64 = 20_000;
 fn main() {
     let mut criterion = rounds::criterion();
     let built = lcr_tests::build(&["lcr-bench-worker-library"], lcr_tests::Profile::Release);
-    let library = Factory::builder()
-        .components([])
-        .without_environment()
-        .path(built.library("worker"))
-        .build();
+    let library =
+        Factory::builder().components([]).without_environment().path(built.library("worker")).build();
     let program = Factory::builder().without_environment().build();
 
     for (from, caller) in [("program", &program), ("library", &library)] {
@@ -74,7 +71,13 @@ fn on(threads: usize, run: impl Fn() -> Duration + Sync) -> Duration {
     total / u32::try_from(threads).unwrap()
 }
 
-fn numbers(criterion: &mut Criterion, title: &str, driver: &Handle<dyn Driver>, work: &Handle<dyn Work>, threads: usize) {
+fn numbers(
+    criterion: &mut Criterion,
+    title: &str,
+    driver: &Handle<dyn Driver>,
+    work: &Handle<dyn Work>,
+    threads: usize,
+) {
     let title = format!("{title}, {threads} thread{}", if threads == 1 { "" } else { "s" });
     let side = |name: &str, way: Way| {
         Side::new(name, move |calls| on(threads, || driver.drive(work.clone(), way as u32, calls)))
@@ -103,11 +106,16 @@ fn numbers(criterion: &mut Criterion, title: &str, driver: &Handle<dyn Driver>, 
 }
 
 fn values(criterion: &mut Criterion, title: &str, driver: &Handle<dyn Driver>, work: &Handle<dyn Work>) {
-    let side = |name: &str, way: Way| {
-        Side::new(name, move |calls| driver.drive(work.clone(), way as u32, calls))
-    };
+    let side =
+        |name: &str, way: Way| Side::new(name, move |calls| driver.drive(work.clone(), way as u32, calls));
     let text = format!("{title}, &str in and String out");
-    compare(criterion, &text, ROUNDS, 2_000, vec![side("Box<dyn>", Way::BoxedText), side("Handle", Way::HandleText)]);
+    compare(
+        criterion,
+        &text,
+        ROUNDS,
+        2_000,
+        vec![side("Box<dyn>", Way::BoxedText), side("Handle", Way::HandleText)],
+    );
     let buffer = format!("{title}, Vec<u8> of 1 MiB in and out");
     let sides = vec![side("Box<dyn>", Way::BoxedBuffer), side("Handle", Way::HandleBuffer)];
     compare(criterion, &buffer, ROUNDS, 2_000, sides);

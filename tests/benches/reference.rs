@@ -25,8 +25,10 @@ fn main() {
     let mut held = Vec::new();
     for count in COUNTS {
         // One more: with one component there is a raw one beside the typed one.
-        let factory = Factory::builder().without_environment().components(registered::components(count.max(2))).build();
-        let (typed, raw) = (registered::typed(count.max(2) / 2 & !1), registered::raw((count.max(2) / 2) | 1));
+        let factory =
+            Factory::builder().without_environment().components(registered::components(count.max(2))).build();
+        let (typed, raw) =
+            (registered::typed((count.max(2) / 2) & !1), registered::raw((count.max(2) / 2) | 1));
         held.push(factory.reference::<dyn Work>(&typed, 0).unwrap());
         let other = factory.clone();
         sides.push(Side::each(format!("typed, {count} registered"), move || {
@@ -41,11 +43,15 @@ fn main() {
     let library =
         Factory::builder().components([]).without_environment().path(built.library("worker")).build();
     held.push(library.reference::<dyn Work>("bench.work", 0).unwrap());
-    sides.push(Side::each("typed, in a library", move || library.reference::<dyn Work>("bench.work", 0).unwrap()));
+    sides.push(Side::each("typed, in a library", move || {
+        library.reference::<dyn Work>("bench.work", 0).unwrap()
+    }));
 
     for list in COUNTS.map(List::new) {
         let wanted = CString::new(registered::typed(list.0.len() / 2)).unwrap();
-        sides.push(Side::each(format!("a list, {} registered", list.0.len()), move || list.reference(&wanted, 0)));
+        sides.push(Side::each(format!("a list, {} registered", list.0.len()), move || {
+            list.reference(&wanted, 0)
+        }));
     }
     let measured = compare(&mut criterion, "reference and release", ROUNDS, 1_000, sides);
 

@@ -2,11 +2,13 @@
 //! one: each block is freed by the allocator that made it. Both allocators mark
 //! their blocks and end the process when they are handed another's.
 //!
-//! The same under AddressSanitizer, which sees what was freed too early, too:
+//! The same under AddressSanitizer, which also sees what is used after it was freed
+//! and what is lost, is a part of `.ci/run asan`. The sanitizer's runtime stands in
+//! the program, which must show it to the libraries:
 //!
 //! ```text
-//! RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 cargo +nightly test -p lcr-tests \
-//!     --test allocators --target x86_64-unknown-linux-gnu
+//! RUSTFLAGS="-Zsanitizer=address -Clink-arg=-rdynamic" \
+//!     cargo +nightly test -p lcr-tests --test allocators --target x86_64-unknown-linux-gnu
 //! ```
 
 mod programs;

@@ -250,7 +250,7 @@ fn a_file_whose_notes_cannot_be_read_is_unreadable() {
     fs::write(&file, "#!/bin/sh\n").unwrap();
     let error = lcr_core::metadata::Metadata::read(&file).unwrap_err();
     refused::<()>(
-        Err(ReferenceError::Unreadable(error)),
+        Err(ReferenceError::from(error)),
         &directory,
         "load",
         "$D/lib.so: not an ELF file: wanted 7f 45 4c 46 at its beginning, found 23 21 2f 62; name a library or an \

@@ -14,27 +14,23 @@ use lcr_tests::Scratch;
 use libraries::{Thing, library};
 
 /// What is compiled into this test program.
+#[lcr_core::component]
 mod compiled {
-    use super::libraries::Thing;
+    use super::Thing;
 
-    #[lcr_core::component]
-    pub(crate) mod compiled {
-        use super::Thing;
+    #[derive(lcr_core::Interface)]
+    #[interface(name = "me", version = 1, contract = dyn Thing)]
+    pub(crate) struct It;
 
-        #[derive(lcr_core::Interface)]
-        #[interface(name = "me", version = 1, contract = dyn Thing)]
-        pub(crate) struct It;
-
-        impl Construct for It {
-            fn construct(_: &Context) -> Result<Self, BoxError> {
-                Ok(It)
-            }
+    impl Construct for It {
+        fn construct(_: &Context) -> Result<Self, BoxError> {
+            Ok(It)
         }
+    }
 
-        impl Thing for It {
-            fn name(&self) -> String {
-                "compiled in".into()
-            }
+    impl Thing for It {
+        fn name(&self) -> String {
+            "compiled in".into()
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anstyle::Style;
 use lcr_control::client::Error;
 use serde_json::{Value, json};
 
@@ -78,10 +77,13 @@ fn print(programs: &[Value], output: &mut Output) {
             count(interfaces.len(), "interface", "interfaces"),
             styled(DIM, &text(&program["socket"]))
         ));
+        // Calls are counted while somebody watches.
         let is_counted = interfaces.iter().any(|interface| !interface["calls"].is_null());
-        let head =
-            ["INTERFACE", "VERSION", "STATE", "REFERENCES", if is_counted { "CALLS" } else { "" }, "ORIGIN"];
-        let mut table = Table::new(head);
+        let mut table = if is_counted {
+            Table::new(["INTERFACE", "VERSION", "STATE", "REFERENCES", "CALLS", "ORIGIN"])
+        } else {
+            Table::new(["INTERFACE", "VERSION", "STATE", "REFERENCES", "ORIGIN"])
+        };
         for interface in interfaces {
             let state = text(&interface["state"]);
             let style = match state.as_str() {
@@ -90,15 +92,18 @@ fn print(programs: &[Value], output: &mut Output) {
                 "leaving" => ODD,
                 _ => DIM,
             };
-            let number = |value: &Value| if value.is_null() { String::new() } else { value.to_string() };
-            table.row([
-                Cell::new(text(&interface["name"]), Style::new()),
-                Cell::new(number(&interface["version"]), Style::new()),
-                Cell::new(state, style),
-                Cell::new(number(&interface["references"]), Style::new()),
-                Cell::new(number(&interface["calls"]), Style::new()),
-                Cell::new(text(&interface["origin"]), Style::new()),
-            ]);
+            let cell = |key: &str| match &interface[key] {
+                Value::Null => Cell::from(""),
+                Value::String(text) => Cell::from(text),
+                other => Cell::from(other.to_string()),
+            };
+            let (name, version, references) = (cell("name"), cell("version"), cell("references"));
+            let (state, origin) = (Cell::new(state, style), cell("origin"));
+            if is_counted {
+                table.row([name, version, state, references, cell("calls"), origin]);
+            } else {
+                table.row([name, version, state, references, origin]);
+            }
         }
         output.print(table.render(2, output.width()));
     }

@@ -94,8 +94,15 @@ impl Client {
             message["more"] = true.into();
         }
         let bytes = format!("{message}\0");
-        // Not `write`: a program that has gone away is an error, not a signal.
-        self.stream.write_all(bytes.as_bytes()).map_err(|source| self.lost(source))
+        match self.stream.write_all(bytes.as_bytes()) {
+            // It has hung up, and may have said why: that is its answer.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                Ok(())
+            }
+            sent => sent.map_err(|source| self.lost(source)),
+        }
     }
 
     /// The next answer, and whether there will be more.

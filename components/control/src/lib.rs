@@ -62,3 +62,45 @@ pub const INTERFACE: &str = "io.lcr.Control";
 
 /// The interface in Varlink's language, as `GetInterfaceDescription` answers it.
 pub const DESCRIPTION: &str = include_str!("io.lcr.Control.varlink");
+
+/// What a server does with bytes that came, but for serving: for the fuzzer, which
+/// sees a panic here where a broken promise is.
+#[doc(hidden)]
+pub fn fuzzed(bytes: &[u8]) {
+    const SHORT: usize = 1000;
+    let Some((&size, bytes)) = bytes.split_first() else { return };
+    let read = |size: usize| {
+        let mut framer = wire::Framer::new(SHORT);
+        let mut messages = Vec::new();
+        for piece in bytes.chunks(size.max(1)) {
+            framer.push(piece);
+            loop {
+                let has_message = framer.has_message();
+                match framer.next() {
+                    Ok(None) => {
+                        assert!(!has_message);
+                        break;
+                    }
+                    Ok(Some(message)) => {
+                        assert!(has_message && message.len() <= SHORT);
+                        messages.push(message);
+                    }
+                    Err(wire::TooLarge) => {
+                        assert!(has_message);
+                        return messages;
+                    }
+                }
+            }
+        }
+        messages
+    };
+    let messages = read(size.into());
+    assert_eq!(messages, read(bytes.len()), "messages depend on how they came");
+    for message in &messages {
+        let once = request::Request::parse(message);
+        assert_eq!(once, request::Request::parse(message));
+    }
+    if let legacy::Seen::Replace { interface, length, .. } = legacy::see(bytes) {
+        assert!(length <= bytes.len() && !interface.is_empty());
+    }
+}

@@ -22,7 +22,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use lcr_core::Factory;
-use lcr_core::factory::{Event, State};
+use lcr_core::factory::{Event, Stage};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, read, write};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
@@ -303,7 +303,7 @@ impl Server {
         for at in 0..self.clients.len() {
             for _ in 0..TURN {
                 let client = &mut self.clients[at];
-                if !client.is_free() {
+                if !client.is_free() || client.is_closing {
                     break;
                 }
                 let request = match client.input.next() {
@@ -419,7 +419,7 @@ impl Server {
         let interfaces = factory.interfaces();
         let client = &mut self.clients[at];
         client.doing = Doing::Watching;
-        for interface in interfaces.iter().filter(|i| matches!(i.state, State::Live | State::Held)) {
+        for interface in interfaces.iter().filter(|i| matches!(i.state, Stage::Live | Stage::Held)) {
             client.tell(&shape::serving(interface));
         }
     }

@@ -141,10 +141,10 @@ fn replacement(factory: &Factory, ask: &Ask) -> (Replacement, Vec<Wish>) {
 
 /// A failure, with what serves on.
 fn failed(factory: &Factory, failure: &Failure, wishes: &[Wish]) -> Refused {
-    use lcr_core::factory::State;
+    use lcr_core::factory::Stage;
     let interfaces = factory.interfaces();
-    let serving = interfaces.iter().filter(|i| i.name == failure.interface && i.state != State::Leaving);
-    let from = serving.max_by_key(|i| (i.state != State::Idle, i.version)).map(|i| i.version);
+    let serving = interfaces.iter().filter(|i| i.name == failure.interface && i.state != Stage::Leaving);
+    let from = serving.max_by_key(|i| (i.state != Stage::Idle, i.version)).map(|i| i.version);
     let wish = wishes.iter().find(|(interface, ..)| *interface == failure.interface);
     let (to, file): (_, Option<&Path>) = wish.map_or((None, None), |(_, to, file)| (*to, file.as_deref()));
     Refused::new("io.lcr.Control.Failed", shape::failure(failure, from, to, file))

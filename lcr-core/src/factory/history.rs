@@ -96,6 +96,8 @@ impl Entry {
 /// What served before a replacement.
 #[derive(Clone)]
 pub(super) struct Previous {
+    /// What replaced it: the version that is gone back from.
+    pub(super) to: i32,
     pub(super) version: i32,
     /// Compiled in: always there.
     pub(super) offer: Option<Offer>,
@@ -104,11 +106,12 @@ pub(super) struct Previous {
 }
 
 impl Previous {
-    pub(super) fn of(offer: &Option<Offer>) -> Option<Self> {
-        let offer = offer.as_ref()?;
+    pub(super) fn of(offer: Option<&Offer>, to: i32) -> Option<Self> {
+        let offer = offer?;
         Some(match offer.library() {
-            None => Previous { version: offer.version(), offer: Some(offer.clone()), file: None },
+            None => Previous { to, version: offer.version(), offer: Some(offer.clone()), file: None },
             Some(library) => Previous {
+                to,
                 version: offer.version(),
                 offer: None,
                 file: library.sha256().map(|sha256| (library.path().to_owned(), sha256)),
@@ -128,19 +131,20 @@ struct Records {
 }
 
 impl History {
-    fn add(&self, entry: Entry, previous: Option<Option<Previous>>) {
+    fn add(&self, entry: Entry) {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(previous) = previous {
-            records.previous.retain(|(name, _)| *name != entry.interface);
-            if let Some(previous) = previous {
-                let name = entry.interface.clone();
-                records.previous.push((name, previous));
-            }
-        }
         if records.entries.len() == KEPT {
             records.entries.remove(0);
         }
         records.entries.push(entry);
+    }
+
+    /// Keeps the way back. Called in the turn of the replacement, so that the last
+    /// one counts, whichever is the first to see its callers leave.
+    pub(super) fn remember(&self, interface: &str, previous: Option<Previous>) {
+        let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.previous.retain(|(name, _)| *name != interface);
+        records.previous.extend(previous.map(|previous| (interface.to_owned(), previous)));
     }
 
     pub(super) fn previous(&self, interface: &str) -> Option<Previous> {
@@ -151,8 +155,8 @@ impl History {
 
 impl Inner {
     /// Keeps an entry, and tells those who watch.
-    pub(super) fn record(&self, entry: Entry, previous: Option<Option<Previous>>) {
-        self.history.add(entry.clone(), previous);
+    pub(super) fn record(&self, entry: Entry) {
+        self.history.add(entry.clone());
         self.tell(&Event::Replacement(entry));
     }
 

@@ -192,10 +192,11 @@ impl Index {
         &self.entries[position].holders
     }
 
-    /// How many raw references to all its versions are held.
-    pub(crate) fn all_holders(&self, name: &str) -> usize {
-        let Some(head) = self.head(name) else { return 0 };
-        self.chain(head).map(|(_, entry)| entry.holders.load(Ordering::Relaxed) as usize).sum()
+    /// The versions of a name of which raw references are held, and how many.
+    pub(crate) fn holders_of(&self, name: &str) -> impl Iterator<Item = (i32, usize)> {
+        let entries = self.head(name).into_iter().flat_map(|head| self.chain(head));
+        let counts = entries.map(|(_, e)| (e.iface.version, e.holders.load(Ordering::Relaxed) as usize));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     pub(crate) fn offer(&self, position: usize) -> Offer {

@@ -16,18 +16,20 @@ use std::io;
 use std::ops::Deref;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::{Holders, Inner};
 use super::offer::Offer;
+use super::replace::Turn;
 use super::slot::{Slot, Work, on_ended_thread};
+use super::{Holders, Inner};
 use crate::abi::RawStr;
 use crate::call::panic_text;
 use crate::construct::Constructed;
 use crate::context::{Context, ContextWire, DependencyWire};
 use crate::contract::{Mismatch, Signature, compatible};
 use crate::error::ReferenceError;
-use crate::gate::{GateHead, InstanceHead, Worker};
+use crate::gate::{GateHead, InstanceHead};
 use crate::handle::{release, release_last, retain};
 use crate::handover::{HandoverTable, Saved};
 use crate::metadata::Contract;
@@ -98,13 +100,18 @@ unsafe impl Send for Built {}
 
 impl Gate {
     /// Makes a gate around a new instance of `offer`, with one count.
+    ///
+    /// # Errors
+    ///
+    /// Its construction failed; or it was replaced meanwhile, so that nobody may see
+    /// this instance any more.
     pub(crate) fn open(
         factory: &Arc<Inner>,
         slot: Option<Arc<Slot>>,
         offer: Offer,
         dependencies: Dependencies,
         cx: &Context,
-    ) -> Result<*const GateHead, ReferenceError> {
+    ) -> Result<*const GateHead, NotOpened> {
         let gate = Box::into_raw(Box::new(Gate {
             head: GateHead::new(intern(&offer.name())),
             factory: Arc::clone(factory),
@@ -122,15 +129,20 @@ impl Gate {
                 unsafe {
                     (*gate).head.refs().store(1, Ordering::Relaxed);
                     (*gate).head.open(&raw const built.head);
+                    let offer = built.offer.clone();
                     *(*gate).built.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(built);
+                    if factory.gates.add(gate, || factory.lines.is_current(&offer)) {
+                        return Ok(head);
+                    }
+                    // Nobody has seen it: the list would have given counts of it.
+                    drop(Box::from_raw(gate));
                 }
-                factory.gates.add(gate);
-                Ok(head)
+                Err(NotOpened::Replaced)
             }
             Err(error) => {
                 // SAFETY: made above, and given to nobody.
                 drop(unsafe { Box::from_raw(gate) });
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -267,6 +279,19 @@ impl Gate {
     }
 }
 
+/// Why a gate was not opened.
+pub(crate) enum NotOpened {
+    /// A replacement took place since its offer was chosen: choose again.
+    Replaced,
+    Failed(ReferenceError),
+}
+
+impl From<ReferenceError> for NotOpened {
+    fn from(error: ReferenceError) -> Self {
+        NotOpened::Failed(error)
+    }
+}
+
 /// No caller is accepted while this lives.
 pub(crate) struct Acceptance<'g> {
     built: MutexGuard<'g, Option<Box<Built>>>,
@@ -290,20 +315,89 @@ impl Acceptance<'_> {
 
 /// The live gates of a factory.
 #[derive(Default)]
-pub(crate) struct Gates(Mutex<Vec<*const Gate>>);
+pub(crate) struct Gates {
+    list: Mutex<Vec<*const Gate>>,
+    /// Names of which nobody is to list a gate just now, and who waits for that.
+    door: Mutex<Vec<String>>,
+    opened: Condvar,
+}
 
-// SAFETY: the pointers are followed under the lock alone, while the gates are in it.
+/// How long a new gate waits at a closed door, at most: who has closed it may be
+/// waiting, at some distance, for the one who waits.
+const AT_THE_DOOR: Duration = Duration::from_millis(50);
+
+/// Keeps new gates of some names out, for a while, as long as it lives.
+pub(crate) struct Door<'g> {
+    gates: &'g Gates,
+    names: Vec<String>,
+}
+
+impl Drop for Door<'_> {
+    fn drop(&mut self) {
+        let mut door = self.gates.door.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in &self.names {
+            if let Some(at) = door.iter().position(|closed| closed == name) {
+                door.swap_remove(at);
+            }
+        }
+        drop(door);
+        self.gates.opened.notify_all();
+    }
+}
+
+// SAFETY: the pointers are followed under the list's lock alone, while the gates are
+// in it.
 unsafe impl Send for Gates {}
 // SAFETY: as above.
 unsafe impl Sync for Gates {}
 
 impl Gates {
     fn lock(&self) -> MutexGuard<'_, Vec<*const Gate>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, gate: *const Gate) {
-        self.lock().push(gate);
+    /// Keeps new gates of these names out.
+    pub(crate) fn close_door(&self, names: Vec<String>) -> Door<'_> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner).extend(names.iter().cloned());
+        Door { gates: self, names }
+    }
+
+    /// Waits while the door is closed for `name`, unless this thread works for whoever
+    /// has closed it.
+    fn pass_door(&self, name: &str) {
+        let is_closed = |door: &mut Vec<String>| door.iter().any(|closed| closed == name);
+        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        if !door.is_empty() && !Turn::is_here() {
+            drop(self.opened.wait_timeout_while(door, AT_THE_DOOR, is_closed));
+        }
+    }
+
+    /// Lists the gate, if it may still be: asked in the moment in which it is.
+    fn add(&self, gate: *const Gate, may: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the caller's own, which nobody else has seen.
+        self.pass_door(unsafe { (*gate).head.name() });
+        let mut gates = self.lock();
+        let may = may();
+        if may {
+            gates.push(gate);
+        }
+        may
+    }
+
+    /// Runs `f` while no gate can be listed, unless there is a live one that is
+    /// named `name` and is not `known`.
+    pub(crate) fn settled<R>(&self, known: &[(&str, &[&GateRef])], f: impl FnOnce() -> R) -> Option<R> {
+        let gates = self.lock();
+        let is_news = |gate: *const Gate| {
+            // SAFETY: in the list, so not yet freed.
+            let gate = unsafe { &*gate };
+            gate.head.refs().load(Ordering::Relaxed) > 0
+                && known.iter().any(|(name, known)| {
+                    *name == gate.head.name() && !known.iter().any(|k| ptr::eq(k.0, gate))
+                })
+        };
+        let settled = !gates.iter().any(|gate| is_news(*gate));
+        settled.then(f)
     }
 
     fn remove(&self, gate: *const Gate) {
@@ -339,7 +433,23 @@ impl GateRef {
         // SAFETY: the caller's word.
         let refs = unsafe { (*gate).head.refs() };
         let more = |n| if n > 0 { Some(n + 1) } else { None };
-        refs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then_some(GateRef(gate))
+        refs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then(|| GateRef(gate))
+    }
+}
+
+impl GateRef {
+    /// How many calls of the instance at this address panicked, and how many returned
+    /// an error; `None` if another one stands behind the gate now.
+    pub(crate) fn failures_of(&self, instance: usize) -> Option<(u64, u64)> {
+        // Nobody exchanges it while this is locked.
+        let acceptance = self.close_acceptance();
+        let head = acceptance.built().head();
+        (ptr::from_ref(head).addr() == instance).then(|| head.failures())
+    }
+
+    /// Is it a count of the same gate?
+    pub(crate) fn is(&self, other: &GateRef) -> bool {
+        ptr::eq(self.0, other.0)
     }
 }
 
@@ -393,21 +503,18 @@ impl Built {
         Self::new(gate.head(), offer, dependencies, gate.context())
     }
 
-    /// Restores a successor for `gate` from what its predecessor saved, on a thread
-    /// that works for the transaction.
+    /// Restores a successor for `gate` from what its predecessor saved.
     pub(crate) fn restored(
         gate: &GateRef,
         offer: Offer,
         dependencies: Dependencies,
         saved: Saved,
-        worker: Worker,
     ) -> Result<Box<Self>, ReferenceError> {
         let Some(handover) = offer.handover().map(Carried) else {
             return Err(failed(&offer, "it does not hand state over".to_owned(), false));
         };
         Self::with(gate.head(), offer, dependencies, gate.context(), move |wire| {
             let handover = handover;
-            let _working = worker.work();
             // SAFETY: the table is the offer's own, which is alive; the context is lent
             // until it has returned.
             unsafe { (*handover.0).restore(wire, saved) }
@@ -427,6 +534,17 @@ impl Built {
             // SAFETY: a constant of the offer's object, which is mapped.
             f(unsafe { &*handover.0 }, object.0)
         }))
+    }
+
+    /// Lets this instance's own threads go on, after a pause.
+    pub(crate) fn resume(&self) {
+        let Some(handover) = self.offer.handover().map(Carried) else { return };
+        let object = Carried(self.head.object);
+        let _ = self.offer.surely_away(move || {
+            let (handover, object) = (handover, object);
+            // SAFETY: as in `hand_over`; the object is the table's, alive behind its gate.
+            unsafe { (*handover.0).resume(object.0) }
+        });
     }
 
     pub(crate) fn head(&self) -> &InstanceHead {
@@ -507,16 +625,27 @@ fn failed(offer: &Offer, message: String, panicked: bool) -> ReferenceError {
 }
 
 impl Offer {
-    /// Runs a constructor or a destructor of this interface: a library's on a
-    /// thread that has ended when this returns, the program's own here.
+    /// Runs a constructor or a hook of this interface: a library's on a thread that
+    /// has ended when this returns, the program's own here.
     fn away<R: Send>(&self, f: impl FnOnce() -> R + Send) -> io::Result<R> {
+        self.run(f).map_err(|(error, _)| error)
+    }
+
+    /// The same for what must run, whatever the system refuses: a destructor, the
+    /// resuming of what was paused. Where no thread can be started it runs here.
+    fn surely_away<R: Send>(&self, f: impl FnOnce() -> R + Send) -> io::Result<R> {
+        self.run(f).or_else(|(error, f)| f.map(|f| f()).ok_or(error))
+    }
+
+    fn run<R: Send, F: FnOnce() -> R + Send>(&self, f: F) -> Result<R, (io::Error, Option<F>)> {
         if self.library().is_none() {
             return Ok(f());
         }
-        match on_ended_thread("lcr-component", f)? {
-            Ok(value) => Ok(value),
+        match on_ended_thread("lcr-component", f) {
+            Ok(Ok(value)) => Ok(value),
             // The thunks catch what a component raises.
-            Err(payload) => Err(io::Error::other(panic_text(&*payload))),
+            Ok(Err(payload)) => Err((io::Error::other(panic_text(&*payload)), None)),
+            Err((error, f)) => Err((error, Some(f))),
         }
     }
 }
@@ -525,7 +654,7 @@ impl Drop for Built {
     fn drop(&mut self) {
         if let Some(prologue) = self.offer.prologue() {
             let (destroy, object) = (prologue.destroy, Carried(self.head.object.cast_mut()));
-            let ended = self.offer.away(move || {
+            let ended = self.offer.surely_away(move || {
                 let object = object;
                 // SAFETY: the object was made by this prologue's `construct`, and is
                 // destroyed once, here.
@@ -601,7 +730,7 @@ impl RawHeld {
                 }
             }
         }
-        factory.count_raw(&name, holders, true);
+        factory.count_raw(&name, offer.version(), holders, true);
         let factory = Arc::clone(factory);
         Ok(Box::new(RawHeld { factory, name, holders, context, _dependencies: dependencies, offer }))
     }
@@ -617,11 +746,11 @@ fn returned(code: c_int) -> String {
 
 impl Drop for RawHeld {
     fn drop(&mut self) {
-        self.factory.count_raw(&self.name, self.holders, false);
+        self.factory.count_raw(&self.name, self.offer.version(), self.holders, false);
         if let Some(destructor) = self.offer.iface().destructor {
             let _work = Work::release(self.factory.number, self.name.clone(), self.offer.version());
             let context = Carried(self.context);
-            let _ = self.offer.away(move || {
+            let _ = self.offer.surely_away(move || {
                 let context = context;
                 // SAFETY: the same context as the constructor's, once.
                 unsafe { destructor(context.0) }

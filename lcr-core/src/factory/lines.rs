@@ -23,9 +23,23 @@ pub(crate) struct Line {
     pub(crate) name: String,
     /// The versions that are answered by `offer`, its own included.
     pub(crate) answers: Vec<i32>,
+    /// Those that were answered before the last replacement: the way back.
+    pub(crate) earlier: Vec<i32>,
     pub(crate) offer: Offer,
     /// Where its singleton lives.
     pub(crate) slot: Arc<Slot>,
+}
+
+/// A replacement, as references see it.
+pub(crate) struct Succession<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) offer: Offer,
+    /// The versions that it replaces now.
+    pub(crate) replaced: &'a [i32],
+    /// Versions that served, where their singletons live, and whether they do.
+    pub(crate) places: Vec<(i32, Arc<Slot>, bool)>,
+    /// Goes back: what is gone back from is answered as it was before.
+    pub(crate) is_back: bool,
 }
 
 impl Lines {
@@ -58,36 +72,69 @@ impl Lines {
         version.choose(offers).map(|at| of_name[at].clone())
     }
 
-    /// From now on, `offer` answers for `replaced` and for its own version, in the
-    /// line of `slot`. With `back`, the version that it goes back from is answered
-    /// as it was before. Returns what stood there before.
-    pub(crate) fn succeed(
-        &self,
-        name: &str,
-        replaced: i32,
-        offer: Offer,
-        slot: &Arc<Slot>,
-        back: bool,
-    ) -> Option<Line> {
+    /// Does this very offer answer for its version, as far as replacements go?
+    pub(crate) fn is_current(&self, offer: &Offer) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return true;
+        }
+        let (name, version) = (offer.name(), offer.version());
+        let lines = self.lock();
+        let mut answering =
+            lines.iter().filter(|l| l.name == name && l.answers.contains(&version)).peekable();
+        answering.peek().is_none() || answering.any(|l| std::ptr::eq(l.offer.iface(), offer.iface()))
+    }
+
+    /// From now on `new` answers. Returns what stood there before, which is dropped
+    /// where no lock is held.
+    pub(crate) fn succeed(&self, new: &Succession<'_>) -> Vec<Line> {
+        let &Succession { name, ref offer, replaced, ref places, is_back } = new;
         let mut lines = self.lock();
-        let before = lines.iter().position(|l| l.name == name && Arc::ptr_eq(&l.slot, slot));
-        let mut answers = before.map_or_else(Vec::new, |at| lines[at].answers.clone());
-        for version in [replaced, offer.version()] {
-            if !answers.contains(&version) {
-                answers.push(version);
+        let mut before = Vec::new();
+        let is_its = |line: &Line| line.name == name && replaced.contains(&line.offer.version());
+        for line in lines.iter_mut().filter(|line| is_its(line)) {
+            before.push(line.clone());
+            let answers = line.answers.clone();
+            if is_back {
+                line.answers.clone_from(&line.earlier);
+            }
+            line.earlier = answers;
+            line.offer = offer.clone();
+        }
+        for (version, slot, is_live) in places {
+            let is_placed = lines.iter().any(|l| {
+                l.name == name
+                    && (Arc::ptr_eq(&l.slot, slot)
+                        || !is_live
+                            && l.answers.contains(version)
+                            && std::ptr::eq(l.offer.iface(), offer.iface()))
+            });
+            if !is_placed {
+                lines.push(Line {
+                    name: name.to_owned(),
+                    answers: Vec::new(),
+                    earlier: vec![*version],
+                    offer: offer.clone(),
+                    slot: Arc::clone(slot),
+                });
+                let line = lines.len() - 1;
+                if !is_back {
+                    lines[line].answers.push(*version);
+                }
             }
         }
-        if back && replaced != offer.version() {
-            answers.retain(|v| *v != replaced);
-        }
-        let line = Line { name: name.to_owned(), answers, offer, slot: Arc::clone(slot) };
-        let before = match before {
-            Some(at) => Some(std::mem::replace(&mut lines[at], line)),
-            None => {
-                lines.push(line);
-                None
+        // All that it says it replaces, unless another line answers for that.
+        let wide: Vec<i32> = if is_back { Vec::new() } else { offer.replaces().to_vec() };
+        for at in 0..lines.len() {
+            if lines[at].name != name || !std::ptr::eq(lines[at].offer.iface(), offer.iface()) {
+                continue;
             }
-        };
+            for version in wide.iter().copied().chain([offer.version()]) {
+                let is_answered = lines.iter().any(|l| l.name == name && l.answers.contains(&version));
+                if !lines[at].answers.contains(&version) && (version == offer.version() || !is_answered) {
+                    lines[at].answers.push(version);
+                }
+            }
+        }
         self.any.store(true, Ordering::Release);
         before
     }

@@ -19,7 +19,7 @@ use super::search::{Hit, Seen};
 use super::{Inner, Wanted};
 use crate::error::ReferenceError;
 use crate::library::{Candidate, Kept, Library, LoadError, Locals, NotEntered, Stamp, Unload};
-use crate::metadata::Metadata;
+use crate::metadata::{Interface, Metadata};
 use crate::registry::Registration;
 use crate::services;
 
@@ -90,18 +90,37 @@ impl Inner {
                 return offer_of(&loaded, &hit.interface.name, hit.interface.version);
             }
             let (name, wish) = (&hit.interface.name, hit.wish);
+            if hit.is_named {
+                let seen = self.look_at(&hit.seen.path)?;
+                let same = |i: &&Interface| i.name == *name && i.version == hit.interface.version;
+                let interface = seen.interfaces().find(same).cloned();
+                let interface = interface.ok_or_else(|| self.not_found(name, wish))?;
+                hit = Hit { seen: Arc::new(seen), interface, ..hit };
+                continue;
+            }
             hit = self.search.find_anew(name, wish).ok_or_else(|| self.not_found(name, wish))?;
         }
         Err(ReferenceError::Changing { path: hit.seen.path.clone(), tries: TRIES })
     }
 
+    /// The notes of a file that was named, through the same door as its code.
+    pub(super) fn look_at(&self, file: &Path) -> Result<Seen, ReferenceError> {
+        let candidate = Candidate::open(file, &self.policy)?;
+        let metadata = Metadata::read_from(candidate.file(), file)?;
+        Ok(Seen::verified(file.to_owned(), candidate.stamp(), metadata))
+    }
+
     /// None if the file is no longer the one that was found.
     fn try_load(&self, hit: &Hit, wanted: Wanted<'_>) -> Result<Option<Arc<Loaded>>, ReferenceError> {
+        // Dropped when the lock is not held: each may be its library's last, and that
+        // library's last code may reference something.
+        let others;
         let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Hit { wish: _, seen, interface } = hit;
-        if let Some(loaded) = self.loaded(seen) {
+        let Hit { wish: _, is_named: _, seen, interface } = hit;
+        others = self.all_loaded();
+        if let Some(loaded) = others.iter().find(|l| l.path == seen.path && l.stamp == seen.stamp) {
             wanted.fits_note(hit)?;
-            return Ok(Some(loaded));
+            return Ok(Some(Arc::clone(loaded)));
         }
         let candidate = match Candidate::open(&seen.path, &self.policy) {
             Err(LoadError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -123,15 +142,11 @@ impl Inner {
         self.map(candidate).map(Some)
     }
 
-    /// The library that was loaded from this very file, if it is in use.
-    fn loaded(&self, seen: &Seen) -> Option<Arc<Loaded>> {
-        let all: Vec<Arc<Loaded>> = {
-            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            loaded.retain(|library| library.strong_count() > 0);
-            // One of them may be the last: it is dropped when the lock is not held.
-            loaded.iter().filter_map(Weak::upgrade).collect()
-        };
-        all.into_iter().find(|l| l.path == seen.path && l.stamp == seen.stamp)
+    /// The libraries that are in use.
+    fn all_loaded(&self) -> Vec<Arc<Loaded>> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|library| library.strong_count() > 0);
+        loaded.iter().filter_map(Weak::upgrade).collect()
     }
 
     fn map(&self, candidate: Candidate) -> Result<Arc<Loaded>, ReferenceError> {

@@ -11,38 +11,49 @@
 //!          it required is released, its library unloaded.
 //! ```
 //!
-//! Each step is a value that owns what it has done so far ([`Prepared`], [`Paused`],
-//! [`Ready`]), and can only be made from the step before; dropping one undoes it.
-//! So whatever fails before the switch, the old version goes on serving, the calls
-//! that waited go through on it, and nothing stays loaded or allocated.
+//! Each step is a value that owns what it has done so far ([`Choice`], [`Prepared`],
+//! [`Paused`], [`HeldGates`], [`Closed`]), and can only be made from the step before;
+//! dropping one undoes it. So whatever fails before the switch, the old version goes
+//! on serving, the calls that waited go through on it, and nothing stays loaded or
+//! allocated. After [`Closed`] nothing can fail.
 //!
-//! Invariants: transactions are made one at a time in a process. Nothing is called
-//! under the lock of a gate's acceptance. What is behind a gate is destroyed only
-//! when it was found quiet after it stood there no more.
+//! Invariants:
+//!
+//! * Transactions are made one at a time in a process.
+//! * No component's code runs under the lock of a gate's acceptance, or while gates
+//!   are counted; while gates are held, it runs as the transaction's worker.
+//! * What is behind a gate is destroyed only when it was found quiet after it stood
+//!   there no more: [`Retired`] sees to that even when it is just dropped.
+//! * From the switch on no instance of the old version comes into being. A reference
+//!   that has chosen the old version before and constructs it now finds out when it
+//!   lists its gate, throws it away, and asks again; one that listed it before is
+//!   found by the transaction, which takes it in.
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::history::{Entry, Previous};
-use super::instance::{Built, Dependencies, GateRef};
-use super::lines::Line;
+use super::health::{Health, Window};
+use super::history::{Entry, Previous, sha256_of};
+use super::instance::{Acceptance, Built, Dependencies, GateRef};
+use super::lines::{Line, Succession};
 use super::offer::Offer;
-use super::retire::{self, Retired};
+use super::retire::Retired;
 use super::search::{Hit, Seen};
 use super::slot::Slot;
 use super::{Factory, Inner, Source, Wanted, plan};
 use crate::contract::Mismatch;
 use crate::error::ReferenceError;
 use crate::gate::{
-    BarrierRefused, Hold, HoldRefused, Inside, InstanceHead, NotQuiet, Pins, Worker, wait_quiet,
+    BarrierRefused, Hold, HoldRefused, Inside, InstanceHead, NotQuiet, Pins, check_barrier, wait_quiet,
+    wait_quiet_unless,
 };
 use crate::handover::{Failed as Refusal, Saved};
 use crate::library::Candidate;
-use crate::metadata::{Interface, Metadata};
+use crate::metadata::{Contract, Interface};
 use crate::version::Version;
 
 /// How long a replacement waits for callers to leave, unless it is told otherwise.
@@ -57,7 +68,7 @@ pub struct Replacement {
     timeout: Duration,
     requester: Option<u32>,
     cancelled: Arc<AtomicBool>,
-    back: bool,
+    health: Option<Health>,
 }
 
 /// One interface of it.
@@ -66,8 +77,24 @@ struct Ask {
     interface: String,
     file: Option<PathBuf>,
     version: Option<i32>,
-    /// Going back: the very offer that served before.
+    back: Option<Back>,
+}
+
+/// Going back.
+#[derive(Clone, Debug)]
+struct Back {
+    /// The version that is gone back from: no other one is replaced.
+    from: i32,
+    /// The very offer that served before, if it was compiled in,
     offer: Option<Offer>,
+    /// else what its library must be.
+    sha256: Option<String>,
+}
+
+impl Ask {
+    fn new(interface: &str) -> Self {
+        Ask { interface: interface.to_owned(), file: None, version: None, back: None }
+    }
 }
 
 impl Factory {
@@ -89,11 +116,11 @@ impl Factory {
     pub fn replace(&self, interface: &str) -> Replacement {
         Replacement {
             factory: self.clone(),
-            asks: vec![Ask { interface: interface.to_owned(), file: None, version: None, offer: None }],
+            asks: vec![Ask::new(interface)],
             timeout: TIMEOUT,
             requester: None,
             cancelled: Arc::default(),
-            back: false,
+            health: None,
         }
     }
 
@@ -112,23 +139,34 @@ impl Factory {
             .previous(interface)
             .ok_or_else(|| fail(ReplaceError::NothingBefore { interface: interface.to_owned() }))?;
         let mut replacement = self.replace(interface).version(previous.version);
-        replacement.back = true;
         let ask = &mut replacement.asks[0];
-        match (previous.offer, previous.file) {
-            (Some(offer), _) => ask.offer = Some(offer),
-            (None, Some((file, sha256))) => {
-                let now = super::history::sha256_of(&file).map_err(|source| {
-                    fail(ReplaceError::Gone { file: file.clone(), reason: source.to_string() })
-                })?;
-                if now != sha256 {
-                    let reason = format!("its SHA-256 was {sha256} and is {now}");
-                    return Err(fail(ReplaceError::Gone { file, reason }));
-                }
-                ask.file = Some(file);
-            }
-            (None, None) => {}
+        let mut back = Back { from: previous.to, offer: previous.offer, sha256: None };
+        if let (None, Some((file, sha256))) = (&back.offer, previous.file) {
+            back.same_file(&file, Some(sha256_of(&file).map_err(|e| e.to_string())), &sha256)
+                .map_err(fail)?;
+            ask.file = Some(file);
+            back.sha256 = Some(sha256);
         }
+        ask.back = Some(back);
         Ok(replacement)
+    }
+}
+
+impl Back {
+    /// Is what was found the library that served before?
+    fn same_file(
+        &self,
+        file: &Path,
+        found: Option<Result<String, String>>,
+        wanted: &str,
+    ) -> Result<(), ReplaceError> {
+        let reason = match found {
+            Some(Ok(now)) if now == wanted => return Ok(()),
+            Some(Ok(now)) => format!("its SHA-256 was {wanted} and is {now}"),
+            Some(Err(error)) => error,
+            None => "what was loaded cannot be read".to_owned(),
+        };
+        Err(ReplaceError::Gone { file: file.to_owned(), reason })
     }
 }
 
@@ -153,11 +191,13 @@ impl Replacement {
     /// Replaces another interface in the same transaction: all or none.
     /// [`with`](Self::with) and [`version`](Self::version) speak of it from here on.
     pub fn also(mut self, interface: &str) -> Self {
-        self.asks.push(Ask { interface: interface.to_owned(), file: None, version: None, offer: None });
+        self.asks.push(Ask::new(interface));
         self
     }
 
-    /// How long to wait for callers to leave. Five seconds unless told.
+    /// How long to wait for others, at most, each time: for another replacement to end;
+    /// for callers to leave, while calls are held; for callers to leave the old version
+    /// after the switch. Five seconds unless told.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -176,6 +216,24 @@ impl Replacement {
         self
     }
 
+    /// Watches the new version after the switch, and takes the old one back by itself if
+    /// it does not keep to what `health` asks. [`run`](Self::run) does not wait for
+    /// that; [`Factory::events`] and [`Factory::history`] tell.
+    pub fn watch(mut self, health: Health) -> Self {
+        self.health = Some(health);
+        self
+    }
+
+    /// All of both, as one.
+    pub(super) fn with_all_of(mut self, other: Replacement) -> Self {
+        self.asks.extend(other.asks);
+        self
+    }
+
+    fn patience(&self, start: Instant) -> Patience<'_> {
+        Patience { timeout: self.timeout, deadline: start + self.timeout, cancelled: &self.cancelled }
+    }
+
     /// Makes every check and changes nothing: no code of the new version runs.
     ///
     /// # Errors
@@ -183,16 +241,10 @@ impl Replacement {
     /// What [`run`](Self::run) would fail with before it builds.
     pub fn plan(self) -> Result<Report, Failure> {
         let start = Instant::now();
-        let turn =
-            Turn::take(start + self.timeout, &self.cancelled).map_err(|e| self.failure(Step::Prepare, e))?;
-        let mut interfaces = Vec::new();
-        for ask in &self.asks {
-            let choice =
-                Choice::make(&self.factory.inner, ask, self.back).map_err(|e| fail(ask, Step::Prepare, e))?;
-            choice.check(&self.factory.inner).map_err(|e| fail(ask, Step::Prepare, e))?;
-            interfaces.push(choice.describe());
-        }
-        drop(turn);
+        let turn = Turn::take(self.patience(start)).map_err(|e| self.failure(Step::Prepare, e))?;
+        let choices = self.choices()?;
+        let interfaces = choices.iter().map(Choice::describe).collect();
+        drop((choices, turn));
         Ok(Report { interfaces, prepared: start.elapsed(), ..Report::default() })
     }
 
@@ -210,64 +262,98 @@ impl Replacement {
         let outcome = self.transact(start);
         let inner = &self.factory.inner;
         match &outcome {
-            Ok((report, previous)) => {
-                for (replaced, previous) in report.interfaces.iter().zip(previous) {
-                    let entry = Entry::done(replaced, report, self.requester);
-                    inner.record(entry, Some(previous.clone()));
+            Ok(report) => {
+                for replaced in &report.interfaces {
+                    inner.record(Entry::done(replaced, report, self.requester));
                 }
             }
-            Err(failure) => inner.record(
-                Entry::failed(failure, self.asks.first().and_then(|a| a.file.clone()), self.requester),
-                None,
-            ),
+            Err(failure) => {
+                let of_it = self.asks.iter().find(|ask| ask.interface == failure.interface);
+                let file = of_it.and_then(|ask| ask.file.clone());
+                inner.record(Entry::failed(failure, file, self.requester));
+            }
         }
-        outcome.map(|(report, _)| report)
+        outcome
     }
 
     fn failure(&self, step: Step, error: ReplaceError) -> Failure {
         Failure::new(&self.asks[0].interface, step, error)
     }
 
-    fn transact(&self, start: Instant) -> Result<(Report, Vec<Option<Previous>>), Failure> {
-        let deadline = start + self.timeout;
+    /// Chooses and checks everything, before anything is loaded.
+    fn choices(&self) -> Result<Vec<Choice>, Failure> {
         let inner = &self.factory.inner;
-        let turn =
-            Turn::take(deadline, &self.cancelled).map_err(|error| self.failure(Step::Prepare, error))?;
-
-        let mut prepared = Vec::new();
+        let mut choices: Vec<Choice> = Vec::new();
         for ask in &self.asks {
-            let choice =
-                Choice::make(inner, ask, self.back).map_err(|error| fail(ask, Step::Prepare, error))?;
-            choice.check(inner).map_err(|error| fail(ask, Step::Prepare, error))?;
-            prepared.push(choice.prepare(inner).map_err(|error| fail(ask, Step::Prepare, error))?);
-            still_wanted(&self.cancelled).map_err(|error| fail(ask, Step::Prepare, error))?;
+            let fail = |error| Failure::new(&ask.interface, Step::Prepare, error);
+            if choices.iter().any(|c| c.name == ask.interface) {
+                return Err(fail(ReplaceError::Twice { interface: ask.interface.clone() }));
+            }
+            let choice = Choice::make(inner, ask).map_err(fail)?;
+            choice.check(inner).map_err(fail)?;
+            choices.push(choice);
         }
+        Ok(choices)
+    }
+
+    fn transact(&self, start: Instant) -> Result<Report, Failure> {
+        let inner = &self.factory.inner;
+        let patience = self.patience(start);
+        let turn = Turn::take(patience).map_err(|error| self.failure(Step::Prepare, error))?;
+        let patience = patience.anew();
         let mut report = Report::default();
-        for p in &prepared {
-            report.interfaces.push(p.report.clone());
-        }
-        let together = self.asks.len() > 1;
-        let switched = if together || prepared.iter().any(Prepared::hands_state_over) {
-            switch_held(&mut prepared, start, deadline, &self.cancelled, &mut report)?
-        } else {
-            switch_open(&mut prepared, start, &self.cancelled, &mut report)?
+        // What was loaded stays so between two attempts.
+        let mut loaded: Vec<Offer> = Vec::new();
+        let mut door = None;
+        let switched = loop {
+            let mut prepared = Vec::new();
+            for choice in self.choices()? {
+                let name = choice.name.clone();
+                let prepare = choice.prepare(inner);
+                prepared.push(prepare.map_err(|error| Failure::new(&name, Step::Prepare, error))?);
+                patience.check().map_err(|error| Failure::new(&name, Step::Prepare, error))?;
+            }
+            loaded.extend(prepared.iter().map(|p| p.offer.clone()));
+            report.interfaces = prepared.iter().map(|p| p.report.clone()).collect();
+            let together = self.asks.len() > 1;
+            let switched = if together || prepared.iter().any(Prepared::hands_state_over) {
+                switch_held(inner, &mut prepared, start, patience, &mut report)?
+            } else {
+                switch_open(inner, &mut prepared, start, patience, &mut report)?
+            };
+            if let Some(switched) = switched {
+                break switched;
+            }
+            // Somebody constructed another instance of the old version meanwhile.
+            if patience.is_over() {
+                return Err(self.failure(Step::Switch, ReplaceError::Outrun));
+            }
+            let names = || self.asks.iter().map(|ask| ask.interface.clone()).collect();
+            door.get_or_insert_with(|| inner.gates.close_door(names()));
         };
+        drop(door);
+        drop(loaded);
         let switch_at = Instant::now();
-        let mut previous = Vec::new();
-        for p in &prepared {
-            previous.push(Previous::of(&p.before));
-            p.remember(inner, self.back);
-        }
-        drop(prepared);
+        let window = self.health.clone().map(|health| {
+            let new = switched.iter().map(|old| {
+                let gate = old.gate();
+                let version = gate.offer().version();
+                (gate.head().name().to_owned(), version, gate)
+            });
+            Window::open(health, new.collect())
+        });
         // The next transaction need not wait for these callers.
         drop(turn);
+        if let Some(window) = window {
+            window.watch(self.factory.clone(), self.asks.iter().map(|ask| ask.interface.clone()).collect());
+        }
         // In the order of the switch, each until the same deadline.
         let mut drained = true;
         for old in switched {
-            drained &= retire::until(old, deadline);
+            drained &= old.until(switch_at + self.timeout);
         }
         report.drained = drained.then(|| switch_at.elapsed());
-        Ok((report, previous))
+        Ok(report)
     }
 }
 
@@ -276,24 +362,29 @@ struct Choice {
     name: String,
     source: Source,
     interface: Interface,
-    /// The live instances that it replaces.
+    /// The live instances that it replaces,
     gates: Vec<GateRef>,
+    /// and those of the same name that it does not.
+    others: Vec<GateRef>,
     /// Versions that serve, or would, before.
     from: Vec<i32>,
+    back: Option<Back>,
 }
 
 impl Choice {
-    fn make(inner: &Inner, ask: &Ask, back: bool) -> Result<Self, ReplaceError> {
+    fn make(inner: &Inner, ask: &Ask) -> Result<Self, ReplaceError> {
         let name = &ask.interface;
         let gates: Vec<GateRef> = inner.gates.all().into_iter().filter(|g| g.head().name() == name).collect();
-        if gates.iter().any(|g| g.close_acceptance().built().head().inside()) {
-            return Err(ReplaceError::Inside { interface: name.clone() });
-        }
+        let raw = inner.raw_holders(name);
         let mut from: Vec<i32> = gates.iter().map(|g| g.offer().version()).collect();
-        if from.is_empty() {
+        from.extend(raw.iter().map(|(version, _)| *version));
+        let mut is_typed = (!from.is_empty()).then_some(!gates.is_empty());
+        if from.is_empty()
+            && let Ok(idle) = inner.source(name, Version::any())
+        {
             // Nobody uses it now: later references will get the new version.
-            let idle = inner.source(name, Version::any()).map(|s| s.version(inner));
-            from.extend(idle.ok());
+            from.push(idle.version(inner));
+            is_typed = Some(idle.is_typed(inner));
         }
         from.sort_unstable();
         from.dedup();
@@ -301,9 +392,11 @@ impl Choice {
         if let Some(version) = ask.version {
             candidates.retain(|(_, interface)| interface.version == version);
         }
-        let may = |interface: &Interface| {
-            back || from.iter().any(|v| *v == interface.version || interface.replaces.contains(v))
+        let replaces = |interface: &Interface, v: i32| match &ask.back {
+            Some(back) => v == back.from,
+            None => v == interface.version || interface.replaces.contains(&v),
         };
+        let may = |interface: &Interface| from.iter().any(|v| replaces(interface, *v));
         candidates.sort_by_key(|(_, interface)| std::cmp::Reverse(interface.version));
         let fits = candidates.iter().position(|(_, interface)| may(interface));
         let Some(fits) = fits else {
@@ -323,16 +416,24 @@ impl Choice {
             });
         };
         let (source, interface) = candidates.swap_remove(fits);
-        let replaced = |v: &i32| back || *v == interface.version || interface.replaces.contains(v);
-        let gates = gates.into_iter().filter(|g| replaced(&g.offer().version())).collect();
-        from.retain(replaced);
-        Ok(Choice { name: name.clone(), source, interface, gates, from })
+        if is_typed.is_some_and(|typed| typed != interface.contract.is_some()) {
+            let contract = interface.contract.map(|contract| contract.name);
+            return Err(ReplaceError::Kind { interface: name.clone(), to: interface.version, contract });
+        }
+        from.retain(|v| replaces(&interface, *v));
+        let (gates, others) = gates.into_iter().partition(|g| replaces(&interface, g.offer().version()));
+        let choice =
+            Choice { name: name.clone(), source, interface, gates, others, from, back: ask.back.clone() };
+        if choice.gates.iter().any(|g| g.close_acceptance().built().head().inside()) {
+            return Err(ReplaceError::Inside { interface: name.clone() });
+        }
+        Ok(choice)
     }
 
     /// All checks that need no code of the new version.
     fn check(&self, inner: &Inner) -> Result<(), ReplaceError> {
         for gate in &self.gates {
-            self.compare(gate)?;
+            gate.accepts_successor(&self.name, self.interface.version, self.interface.contract.as_ref())?;
             let hands_over = gate.offer().handover().is_some();
             if hands_over && !self.interface.state {
                 return Err(ReplaceError::StateLost {
@@ -348,14 +449,6 @@ impl Choice {
         }
         plan::check(inner, &self.source)?;
         Ok(())
-    }
-
-    fn compare(&self, gate: &GateRef) -> Result<(), ReplaceError> {
-        gate.callers_accept(self.interface.contract.as_ref()).map_err(|mismatch| ReplaceError::Contract {
-            interface: self.name.clone(),
-            to: self.interface.version,
-            mismatch: Box::new(mismatch),
-        })
     }
 
     fn describe(&self) -> Replaced {
@@ -376,47 +469,88 @@ impl Choice {
     /// Loads it, and constructs what it requires.
     fn prepare(self, inner: &Arc<Inner>) -> Result<Prepared, ReplaceError> {
         let wanted = if self.interface.contract.is_some() { Wanted::Typed } else { Wanted::Raw };
-        plan::check(inner, &self.source)?;
         let offer = inner.offer(&self.source, wanted)?;
         let mut report = self.describe();
         report.sha256 = offer.library().and_then(|l| l.sha256());
-        report.pinned = inner.raw_holders(&self.name);
-        let before = self.gates.first().map_or_else(
-            || inner.source(&self.name, Version::any()).and_then(|s| inner.offer(&s, wanted)).ok(),
-            |gate| Some(gate.offer()),
-        );
+        if let (Some(back), Some(file)) = (&self.back, &report.file)
+            && let Some(wanted) = &back.sha256
+        {
+            back.same_file(file, report.sha256.clone().map(Ok), wanted)?;
+        }
+        let raw = inner.raw_holders(&self.name);
+        report.pinned = raw.iter().filter(|(v, _)| self.from.contains(v)).map(|(_, count)| count).sum();
+        let before = match self.gates.first() {
+            Some(gate) => Some(gate.offer()),
+            None => {
+                let version = self.from.last().map_or(Version::any(), |v| Version::exact(*v));
+                inner.source(&self.name, version).and_then(|s| inner.offer(&s, wanted)).ok()
+            }
+        };
         let mut targets = Vec::new();
         for gate in self.gates {
-            let dependencies = inner.dependencies(&offer)?;
-            targets.push(Target { gate, dependencies: Some(dependencies) });
+            let dependencies = Some(inner.dependencies(&offer)?);
+            let version = gate.offer().version();
+            targets.push(Target { built: None, dependencies, version, gate });
         }
-        Ok(Prepared { name: self.name, offer, from: self.from, targets, before, report })
+        Ok(Prepared {
+            targets,
+            others: self.others,
+            replaces: match &self.back {
+                Some(back) => vec![back.from],
+                None => offer.replaces().iter().copied().chain([offer.version()]).collect(),
+            },
+            is_back: self.back.is_some(),
+            name: self.name,
+            offer,
+            from: self.from,
+            // Here, and not when callers wait: it may have to hash a file.
+            previous: Previous::of(before.as_ref(), self.interface.version),
+            _before: before,
+            report,
+        })
+    }
+}
+
+impl GateRef {
+    /// Could every caller that it has accepted call a successor with this contract?
+    fn accepts_successor(
+        &self,
+        interface: &str,
+        to: i32,
+        contract: Option<&Contract>,
+    ) -> Result<(), ReplaceError> {
+        self.callers_accept(contract).map_err(|mismatch| ReplaceError::Contract {
+            interface: interface.to_owned(),
+            to,
+            mismatch,
+        })
     }
 }
 
 /// What could be the new version.
 fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, ReplaceError> {
     let name = &ask.interface;
-    if let Some(offer) = &ask.offer {
+    if let Some(offer) = ask.back.as_ref().and_then(|back| back.offer.as_ref()) {
         let line = Line {
             name: name.clone(),
             answers: vec![offer.version()],
+            earlier: Vec::new(),
             offer: offer.clone(),
             slot: Slot::new(name.clone()),
         };
         return Ok(vec![(Source::Line(Box::new(line)), offer.describe())]);
     }
-    if let Some(file) = &ask.file {
-        let seen = read(file, inner)?;
-        let hits = seen.interfaces().filter(|i| i.name == *name).map(|interface| {
-            let hit = Hit {
-                wish: Version::exact(interface.version),
-                seen: Arc::clone(&seen),
-                interface: interface.clone(),
-            };
+    let hits = |seen: &Arc<Seen>, is_named: bool| -> Vec<(Source, Interface)> {
+        let of_name = seen.interfaces().filter(|i| i.name == *name).map(|interface| {
+            let wish = Version::exact(interface.version);
+            let hit = Hit { wish, is_named, seen: Arc::clone(seen), interface: interface.clone() };
             (Source::External(hit), interface.clone())
         });
-        let hits: Vec<_> = hits.collect();
+        of_name.collect()
+    };
+    if let Some(file) = &ask.file {
+        let seen = Arc::new(inner.look_at(file)?);
+        let hits = hits(&seen, true);
         if hits.is_empty() {
             let offers = seen.interfaces().map(|i| format!("`{}` version {}", i.name, i.version)).collect();
             return Err(ReplaceError::NotInFile { interface: name.clone(), file: file.clone(), offers });
@@ -428,98 +562,203 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
         all.push((Source::CompiledIn(position), offer.describe()));
     }
     for seen in inner.search.look() {
-        for interface in seen.interfaces().filter(|i| i.name == *name) {
-            let hit = Hit {
-                wish: Version::exact(interface.version),
-                seen: Arc::clone(&seen),
-                interface: interface.clone(),
-            };
-            all.push((Source::External(hit), interface.clone()));
-        }
+        all.extend(hits(&seen, false));
     }
     Ok(all)
 }
 
-/// The notes of the file, through the same door as its code.
-fn read(file: &Path, inner: &Inner) -> Result<Arc<Seen>, ReplaceError> {
-    let candidate = Candidate::open(file, &inner.policy).map_err(ReferenceError::from)?;
-    let metadata = Metadata::read_from(candidate.file(), file).map_err(ReferenceError::from)?;
-    Ok(Arc::new(Seen::verified(file.to_owned(), candidate.stamp(), metadata)))
-}
-
 /// A new version that is loaded, and whose dependencies live.
 struct Prepared {
+    // Dropped before the offer: what is built of it.
+    targets: Vec<Target>,
+    others: Vec<GateRef>,
+    /// All versions that it replaces, whether they serve or not.
+    replaces: Vec<i32>,
+    is_back: bool,
     name: String,
     offer: Offer,
     from: Vec<i32>,
-    targets: Vec<Target>,
-    before: Option<Offer>,
+    previous: Option<Previous>,
+    /// Its library is not unloaded before this is dropped.
+    _before: Option<Offer>,
     report: Replaced,
 }
 
 /// One live instance that is to be replaced.
 struct Target {
-    gate: GateRef,
+    // Dropped in this order: an instance's gate outlives it.
+    built: Option<Box<Built>>,
     dependencies: Option<Dependencies>,
+    version: i32,
+    gate: GateRef,
+}
+
+impl Target {
+    fn hands_state_over(&self) -> bool {
+        self.gate.offer().handover().is_some()
+    }
 }
 
 impl Prepared {
     fn hands_state_over(&self) -> bool {
-        self.targets.iter().any(|t| t.gate.offer().handover().is_some())
+        self.targets.iter().any(Target::hands_state_over)
     }
 
-    /// From now on references are answered by the new version.
-    fn remember(&self, inner: &Inner, back: bool) {
-        let slots: Vec<Arc<Slot>> = self.targets.iter().filter_map(|t| t.gate.slot().cloned()).collect();
-        let slots = if slots.is_empty() {
-            vec![inner.slot_of(&self.name, self.from.last().copied().unwrap_or(self.offer.version()))]
-        } else {
-            slots
-        };
-        for (at, slot) in slots.iter().enumerate() {
-            let replaced = self.from.get(at).or(self.from.last()).copied().unwrap_or(self.offer.version());
-            drop(inner.lines.succeed(&self.name, replaced, self.offer.clone(), slot, back));
+    /// Constructs what needs no state of the old.
+    fn build(&mut self) -> Result<(), Failure> {
+        let waiting = self.targets.iter_mut().filter(|t| t.built.is_none() && !t.hands_state_over());
+        for target in waiting {
+            let dependencies = target.dependencies.take().unwrap_or_default();
+            let built = Built::successor(&target.gate, self.offer.clone(), dependencies)
+                .map_err(|error| Failure::new(&self.name, Step::Build, error.into()))?;
+            target.built = Some(built);
+        }
+        Ok(())
+    }
+
+    /// Live instances of the old version that are none of the targets: they were
+    /// constructed since. They become targets, if no state is to be handed over.
+    fn catch_up(&mut self, inner: &Arc<Inner>) -> Result<(), Failure> {
+        let fail = |error: ReplaceError| Failure::new(&self.name, Step::Build, error);
+        for gate in inner.gates.all() {
+            let known = self.targets.iter().map(|t| &t.gate).chain(&self.others);
+            if gate.head().name() != self.name || known.clone().any(|k| k.is(&gate)) {
+                continue;
+            }
+            let version = gate.offer().version();
+            if !self.replaces.contains(&version) {
+                self.others.push(gate);
+                continue;
+            }
+            if !self.from.contains(&version) {
+                self.from.push(version);
+            }
+            gate.accepts_successor(&self.name, self.offer.version(), self.offer.contract().as_ref())
+                .map_err(fail)?;
+            let dependencies = Some(inner.dependencies(&self.offer).map_err(|e| fail(e.into()))?);
+            self.targets.push(Target { built: None, dependencies, version, gate });
+        }
+        Ok(())
+    }
+
+    /// How references see it.
+    fn succession(&self, inner: &Inner) -> Succession<'_> {
+        let mut places: Vec<(i32, Arc<Slot>, bool)> =
+            self.targets.iter().filter_map(|t| Some((t.version, t.gate.slot()?.clone(), true))).collect();
+        for version in &self.from {
+            if !places.iter().any(|(v, _, _)| v == version) {
+                places.push((*version, inner.slot_of(&self.name, *version), false));
+            }
+        }
+        Succession {
+            name: &self.name,
+            offer: self.offer.clone(),
+            replaced: &self.replaces,
+            places,
+            is_back: self.is_back,
         }
     }
+}
+
+/// The old instances' places, closed for new callers, with all that have been
+/// accepted known to fit. What is left to do cannot fail.
+struct Closed<'g> {
+    acceptances: Vec<Acceptance<'g>>,
+    /// What answered references before: dropped when no lock is held, for it may be
+    /// the last use of a library.
+    before: Vec<Line>,
+}
+
+impl<'g> Closed<'g> {
+    /// `None` if there are instances of the old version that nobody knows of.
+    fn close(inner: &Inner, prepared: &[Prepared], gates: &'g [GateRef]) -> Result<Option<Self>, Failure> {
+        let mut acceptances = Vec::new();
+        let targets = prepared.iter().flat_map(|p| p.targets.iter().map(move |_| p));
+        for (p, gate) in targets.zip(gates) {
+            acceptances.push(gate.close_acceptance());
+            gate.accepts_successor(&p.name, p.offer.version(), p.offer.contract().as_ref())
+                .map_err(|error| Failure::new(&p.name, Step::Switch, error))?;
+        }
+        let name = prepared.first().map_or("", |p| &p.name);
+        check_barrier().map_err(|error| Failure::new(name, Step::Switch, error.into()))?;
+        let successions: Vec<Succession<'_>> = prepared.iter().map(|p| p.succession(inner)).collect();
+        let known: Vec<(&str, Vec<&GateRef>)> = prepared
+            .iter()
+            .map(|p| (&*p.name, p.targets.iter().map(|t| &t.gate).chain(&p.others).collect()))
+            .collect();
+        let known: Vec<(&str, &[&GateRef])> = known.iter().map(|(name, gates)| (*name, &gates[..])).collect();
+        let before = inner.gates.settled(&known, || {
+            // From here references are answered by the new version; who has constructed
+            // the old one without having listed it throws it away.
+            successions.iter().flat_map(|new| inner.lines.succeed(new)).collect::<Vec<Line>>()
+        });
+        let Some(before) = before else { return Ok(None) };
+        for p in prepared {
+            inner.history.remember(&p.name, p.previous.clone());
+        }
+        Ok(Some(Closed { acceptances, before }))
+    }
+
+    /// Puts `built` into their places; their heads stand behind the gates. Returns
+    /// what was there.
+    #[allow(clippy::vec_box, reason = "gates point to them: they must not move")]
+    fn succeed(self, built: Vec<Box<Built>>, gates: &[GateRef]) -> Vec<Retired> {
+        let Closed { acceptances, before } = self;
+        let succeeded = acceptances.into_iter().zip(built).zip(gates);
+        let retired = succeeded
+            .map(|((place, built), gate)| Retired::new(gate.clone(), place.succeed(built)))
+            .collect();
+        drop(before);
+        retired
+    }
+}
+
+/// What was built, out of the targets' hands.
+#[allow(clippy::vec_box, reason = "gates point to them: they must not move")]
+fn take_built(prepared: &mut [Prepared]) -> Vec<Box<Built>> {
+    prepared.iter_mut().flat_map(|p| &mut p.targets).filter_map(|t| t.built.take()).collect()
 }
 
 /// One stateless interface: constructed beside the old one, switched by one store.
 /// Callers never wait.
 fn switch_open(
+    inner: &Arc<Inner>,
     prepared: &mut [Prepared],
     start: Instant,
-    cancelled: &AtomicBool,
+    patience: Patience<'_>,
     report: &mut Report,
-) -> Result<Vec<Retired>, Failure> {
-    let mut switched = Vec::new();
-    let mut ready = Vec::new();
-    for p in prepared.iter_mut() {
-        for target in &mut p.targets {
-            let dependencies = target.dependencies.take().unwrap_or_default();
-            let built = Built::successor(&target.gate, p.offer.clone(), dependencies)
-                .map_err(|error| Failure::new(&p.name, Step::Build, error.into()))?;
-            still_wanted(cancelled).map_err(|error| Failure::new(&p.name, Step::Build, error))?;
-            ready.push((target.gate.clone(), built, p.name.clone(), p.offer.version()));
+) -> Result<Option<Vec<Retired>>, Failure> {
+    let mut door = None;
+    loop {
+        for p in prepared.iter_mut() {
+            p.build()?;
+            patience.check().map_err(|error| Failure::new(&p.name, Step::Build, error))?;
+        }
+        report.prepared = start.elapsed();
+        let switching = Instant::now();
+        let gates: Vec<GateRef> = prepared.iter().flat_map(|p| &p.targets).map(|t| t.gate.clone()).collect();
+        if let Some(closed) = Closed::close(inner, prepared, &gates)? {
+            let built = take_built(prepared);
+            for (gate, built) in gates.iter().zip(&built) {
+                // SAFETY: the instance was built for this gate, and is owned by it from
+                // `succeed` on until `retire` found it quiet; this thread has the turn, so
+                // nobody else replaces or holds.
+                unsafe { gate.head().exchange(built.head()) };
+            }
+            let retired = closed.succeed(built, &gates);
+            report.switched = switching.elapsed();
+            return Ok(Some(retired));
+        }
+        // The next round shall be the last one.
+        let names = || prepared.iter().map(|p| p.name.clone()).collect();
+        door.get_or_insert_with(|| inner.gates.close_door(names()));
+        for p in prepared.iter_mut() {
+            p.catch_up(inner)?;
+        }
+        if patience.is_over() || prepared.iter().any(Prepared::hands_state_over) {
+            return Ok(None);
         }
     }
-    report.prepared = start.elapsed();
-    let switching = Instant::now();
-    for (gate, built, name, to) in ready {
-        let acceptance = gate.close_acceptance();
-        gate.callers_accept(built.offer().contract().as_ref()).map_err(|mismatch| {
-            let error = ReplaceError::Contract { interface: name.clone(), to, mismatch: Box::new(mismatch) };
-            Failure::new(&name, Step::Switch, error)
-        })?;
-        // SAFETY: the instance was built for this gate, and is owned by it from here on
-        // until `retire` found it quiet; this thread has the turn, so nobody else
-        // replaces or holds.
-        unsafe { gate.head().swap(built.head()) }
-            .map_err(|error| Failure::new(&name, Step::Switch, error.into()))?;
-        let old = acceptance.succeed(built);
-        switched.push(Retired::new(gate, old));
-    }
-    report.switched = switching.elapsed();
-    Ok(switched)
 }
 
 /// Old instances whose own threads stand still; they go on when this is dropped.
@@ -528,18 +767,17 @@ struct Paused<'t> {
 }
 
 impl<'t> Paused<'t> {
-    fn pause(prepared: &'t [Prepared]) -> Result<Self, Failure> {
+    fn pause(prepared: &[Prepared], gates: &'t [GateRef]) -> Result<Self, Failure> {
         let mut paused = Paused { gates: Vec::new() };
-        for p in prepared {
-            for target in &p.targets {
-                let said = target.gate.with_built(|built| {
-                    // SAFETY: the object is the table's, alive behind its gate.
-                    built.hand_over(|table, object| unsafe { table.pause(object) })
-                });
-                flatten(said)
-                    .map_err(|refusal| Failure::of_component(&p.name, Step::Pause, "pause", refusal))?;
-                paused.gates.push(&target.gate);
-            }
+        let names = prepared.iter().flat_map(|p| p.targets.iter().map(move |_| &p.name));
+        for (name, gate) in names.zip(gates) {
+            // Whoever stops half-way is let go on, too.
+            paused.gates.push(gate);
+            let said = gate.with_built(|built| {
+                // SAFETY: the object is the table's, alive behind its gate.
+                built.hand_over(|table, object| unsafe { table.pause(object) })
+            });
+            flatten(said).map_err(|refusal| Failure::of_component(name, Step::Pause, "pause", refusal))?;
         }
         Ok(paused)
     }
@@ -553,10 +791,7 @@ impl<'t> Paused<'t> {
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         for gate in self.gates.drain(..).rev() {
-            gate.with_built(|built| {
-                // SAFETY: as in `pause`.
-                built.hand_over(|table, object| unsafe { table.resume(object) })
-            });
+            gate.with_built(Built::resume);
         }
     }
 }
@@ -575,86 +810,86 @@ fn flatten<T>(said: Said<T>) -> Result<Option<T>, Refusal> {
 }
 
 /// State is handed over, or several interfaces switch as one: callers wait.
+///
+/// `None`, and all is as before: instances of an old version were constructed
+/// meanwhile.
 fn switch_held(
+    inner: &Arc<Inner>,
     prepared: &mut [Prepared],
     start: Instant,
-    deadline: Instant,
-    cancelled: &AtomicBool,
+    patience: Patience<'_>,
     report: &mut Report,
-) -> Result<Vec<Retired>, Failure> {
+) -> Result<Option<Vec<Retired>>, Failure> {
     let name = prepared.first().map_or_else(String::new, |p| p.name.clone());
     let fail = |step, error: ReplaceError| Failure::new(&name, step, error);
-
-    // Taken out of `prepared`, so that it can be looked at while they are consumed.
-    let mut dependencies: Vec<Dependencies> = Vec::new();
+    // While the old ones serve.
     for p in prepared.iter_mut() {
-        dependencies.extend(p.targets.iter_mut().map(|t| t.dependencies.take().unwrap_or_default()));
+        p.build()?;
     }
     report.prepared = start.elapsed();
+    let patience = patience.anew();
+    wait_until_unpinned(prepared, patience).map_err(|error| fail(Step::Drain, error))?;
 
-    // Declared in the order in which they are to be undone, last one first: the
-    // gates open, after the old instances go on.
-    let targets: Vec<(&Prepared, &GateRef)> =
-        prepared.iter().flat_map(|p| p.targets.iter().map(move |t| (p, &t.gate))).collect();
-    let heads: Vec<_> = targets.iter().map(|(_, gate)| gate.head()).collect();
-    let mut built: Vec<Box<Built>> = Vec::new();
-    let paused = Paused::pause(prepared)?;
+    // Declared in the order in which they are undone, the last one first.
+    let gates: Vec<GateRef> = prepared.iter().flat_map(|p| &p.targets).map(|t| t.gate.clone()).collect();
+    let heads: Vec<_> = gates.iter().map(|gate| gate.head()).collect();
+    let paused = Paused::pause(prepared, &gates)?;
     let holding = Instant::now();
     // SAFETY: this thread has the turn, so nobody else swaps; instances behind the
-    // gates are freed by `retire` only; the gates differ, being of a list.
+    // gates are freed by `retire` only; the gates differ: no interface is named twice.
     let hold = unsafe { Hold::begin(&heads) }.map_err(|error| fail(Step::Drain, error.into()))?;
     let hold = HeldGates { hold: Some(hold), paused: Some(paused) };
-    let quiet = hold.get().wait_quiet_unless(Some(deadline), cancelled);
-    still_wanted(cancelled).map_err(|error| fail(Step::Drain, error))?;
-    quiet.map_err(|error| fail(Step::Drain, error.into()))?;
+    let left = wait_until_left(hold.get(), prepared, patience);
+    patience.check().map_err(|error| fail(Step::Drain, error))?;
+    left.map_err(|error| fail(Step::Drain, error.into()))?;
 
-    let worker = hold.get().worker();
+    // Whatever runs for the transaction from here must not call what it holds.
+    let working = hold.get().worker().work();
     let mut states: Vec<Option<Saved>> = Vec::new();
-    for (p, gate) in &targets {
-        states.push(save(&p.name, gate, worker)?);
+    for (p, target) in each_target(prepared) {
+        states.push(save(&p.name, &target.gate)?);
     }
-    for (((p, gate), dependencies), saved) in targets.iter().zip(dependencies).zip(states) {
-        built.push(build(p, gate, dependencies, saved, worker)?);
+    let mut states = states.into_iter();
+    for p in prepared.iter_mut() {
+        let (name, offer) = (&p.name, &p.offer);
+        for (target, state) in p.targets.iter_mut().zip(states.by_ref()) {
+            let Some(state) = state else { continue };
+            let dependencies = target.dependencies.take().unwrap_or_default();
+            let built = Built::restored(&target.gate, offer.clone(), dependencies, state)
+                .map_err(|error| Failure::new(name, Step::Restore, ReplaceError::of_restore(error)))?;
+            target.built = Some(built);
+        }
     }
+    drop(working);
+    patience.check().map_err(|error| fail(Step::Switch, error))?;
 
-    still_wanted(cancelled).map_err(|error| fail(Step::Switch, error))?;
     let switching = Instant::now();
-    let mut acceptances = Vec::new();
-    for ((p, gate), built) in targets.iter().zip(&built) {
-        let acceptance = gate.close_acceptance();
-        gate.callers_accept(built.offer().contract().as_ref()).map_err(|mismatch| {
-            let (interface, to) = (p.name.clone(), p.offer.version());
-            Failure::new(
-                &p.name,
-                Step::Switch,
-                ReplaceError::Contract { interface, to, mismatch: Box::new(mismatch) },
-            )
-        })?;
-        acceptances.push(acceptance);
-    }
+    let Some(closed) = Closed::close(inner, prepared, &gates)? else { return Ok(None) };
+    let built = take_built(prepared);
     let new: Vec<*const InstanceHead> = built.iter().map(|b| std::ptr::from_ref(b.head())).collect();
     // SAFETY: nobody is inside; the instances were built for these gates, in this
     // order, and are owned by them from here on until `retire` found them quiet.
     report.held_calls = unsafe { hold.open_with(&new) };
     report.switched = switching.elapsed();
     report.held = holding.elapsed();
-    let mut switched = Vec::new();
-    for ((acceptance, built), (_, gate)) in acceptances.into_iter().zip(built).zip(&targets) {
-        switched.push(Retired::new((*gate).clone(), acceptance.succeed(built)));
-    }
-    Ok(switched)
+    Ok(Some(closed.succeed(built, &gates)))
 }
 
-/// Held gates of paused instances. When it is dropped, the old instances go on,
-/// and then callers are let in to them.
+fn each_target(prepared: &[Prepared]) -> impl Iterator<Item = (&Prepared, &Target)> {
+    prepared.iter().flat_map(|p| p.targets.iter().map(move |t| (p, t)))
+}
+
+/// Held gates of paused instances. When it is dropped, callers are let in to the
+/// old instances again, and these go on.
 struct HeldGates<'g> {
+    // Dropped in this order: what an instance does when it goes on may need its gate.
     hold: Option<Hold<'g>>,
     paused: Option<Paused<'g>>,
 }
 
 impl<'g> HeldGates<'g> {
     fn get(&self) -> &Hold<'g> {
-        self.hold.as_ref().unwrap_or_else(|| unreachable!("taken by `open_with` and `drop` alone"))
+        self.hold.as_ref().unwrap_or_else(|| unreachable!("taken by `open_with` alone"))
     }
 
     /// # Safety
@@ -669,80 +904,129 @@ impl<'g> HeldGates<'g> {
     }
 }
 
-impl Drop for HeldGates<'_> {
-    fn drop(&mut self) {
-        drop(self.paused.take());
-        drop(self.hold.take());
+/// Waits until nobody has an instance pinned whose state is to be saved; callers do
+/// not, meanwhile. Somebody may pin one again before the gates are held.
+fn wait_until_unpinned(prepared: &[Prepared], patience: Patience<'_>) -> Result<(), ReplaceError> {
+    const PAUSE: Duration = Duration::from_micros(200);
+    let began = Instant::now();
+    loop {
+        let pinned = each_target(prepared).filter(|(_, target)| target.hands_state_over());
+        let pinned: Vec<Inside> = pinned
+            .filter_map(|(_, target)| target.gate.with_built(|built| Inside::pinned(built.head(), began)))
+            .collect();
+        if pinned.is_empty() {
+            return Ok(());
+        }
+        patience.check()?;
+        if patience.is_over() {
+            return Err(ReplaceError::Deadline(pinned));
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
-fn save(name: &str, gate: &GateRef, worker: Worker) -> Result<Option<Saved>, Failure> {
+/// Waits until no call is inside any of the instances that are held, and nobody has
+/// one pinned whose state is to be saved.
+fn wait_until_left(hold: &Hold<'_>, prepared: &[Prepared], patience: Patience<'_>) -> Result<(), NotQuiet> {
+    let Patience { timeout: _, deadline, cancelled } = patience;
+    let held: Vec<&InstanceHead> = hold.instances().collect();
+    wait_quiet_unless(&held, Pins::Ignore, Some(deadline), cancelled)?;
+    // Nobody is inside any more who could pin, or enter: what is pinned can only
+    // become less. What has no state stays with those who have it pinned.
+    let saved = each_target(prepared).zip(held).filter(|((_, target), _)| target.hands_state_over());
+    let saved: Vec<&InstanceHead> = saved.map(|(_, instance)| instance).collect();
+    wait_quiet_unless(&saved, Pins::Count, Some(deadline), cancelled)
+}
+
+fn save(name: &str, gate: &GateRef) -> Result<Option<Saved>, Failure> {
     let said = gate.with_built(|built| {
-        built.hand_over(move |table, object| {
-            let _working = worker.work();
-            // SAFETY: the object is the table's; its gate is held, and nobody is inside.
-            unsafe { table.save(object) }
-        })
+        // SAFETY: the object is the table's; its gate is held, and nobody is inside.
+        built.hand_over(|table, object| unsafe { table.save(object) })
     });
     flatten(said).map_err(|refusal| Failure::of_component(name, Step::Save, "save", refusal))
 }
 
-fn build(
-    p: &Prepared,
-    gate: &GateRef,
-    dependencies: Dependencies,
-    saved: Option<Saved>,
-    worker: Worker,
-) -> Result<Box<Built>, Failure> {
-    let offer = p.offer.clone();
-    match saved {
-        Some(saved) => Built::restored(gate, offer, dependencies, saved, worker)
-            .map_err(|error| Failure::new(&p.name, Step::Restore, error.into())),
-        None => {
-            let _working = worker.work();
-            Built::successor(gate, offer, dependencies)
-                .map_err(|error| Failure::new(&p.name, Step::Build, error.into()))
-        }
+/// How long whoever asked will wait.
+#[derive(Clone, Copy)]
+struct Patience<'r> {
+    timeout: Duration,
+    deadline: Instant,
+    cancelled: &'r AtomicBool,
+}
+
+impl Patience<'_> {
+    /// The same, for a step that begins now.
+    fn anew(self) -> Self {
+        Patience { deadline: Instant::now() + self.timeout, ..self }
+    }
+
+    fn is_over(self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// Is it wanted still?
+    fn check(self) -> Result<(), ReplaceError> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(ReplaceError::Cancelled) } else { Ok(()) }
     }
 }
 
-fn still_wanted(cancelled: &AtomicBool) -> Result<(), ReplaceError> {
-    if cancelled.load(Ordering::Relaxed) { Err(ReplaceError::Cancelled) } else { Ok(()) }
+/// The right to replace: one transaction at a time in a process.
+pub(super) struct Turn;
+
+static TURN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+thread_local! {
+    /// Does this thread have the turn, or work for one that has it?
+    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The right to replace: one transaction at a time in a process.
-struct Turn;
-
-static TURN: (Mutex<Option<ThreadId>>, Condvar) = (Mutex::new(None), Condvar::new());
+/// What a thread that works in the place of another is to know of its turn.
+#[derive(Clone, Copy)]
+pub(super) struct Carried(bool);
 
 impl Turn {
-    fn take(deadline: Instant, cancelled: &AtomicBool) -> Result<Self, ReplaceError> {
-        let me = std::thread::current().id();
-        let mut holder = TURN.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match *holder {
-                None => {
-                    *holder = Some(me);
-                    return Ok(Turn);
-                }
-                Some(other) if other == me => return Err(ReplaceError::Nested),
-                Some(_) => {}
-            }
-            still_wanted(cancelled)?;
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+    fn take(patience: Patience<'_>) -> Result<Self, ReplaceError> {
+        if HAS_TURN.get() {
+            return Err(ReplaceError::Nested);
+        }
+        let mut taken = TURN.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken {
+            patience.check()?;
+            if patience.is_over() {
                 return Err(ReplaceError::Busy);
             }
             // Nobody wakes us for having been called off.
+            let left = patience.deadline.saturating_duration_since(Instant::now());
             let left = left.min(Duration::from_millis(50));
-            holder = TURN.1.wait_timeout(holder, left).unwrap_or_else(PoisonError::into_inner).0;
+            taken = TURN.1.wait_timeout(taken, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        *taken = true;
+        HAS_TURN.set(true);
+        Ok(Turn)
+    }
+
+    /// Does this thread have it, or work for one that has?
+    pub(super) fn is_here() -> bool {
+        HAS_TURN.get()
+    }
+
+    /// For a thread that works in this one's place.
+    pub(super) fn carried() -> Carried {
+        Carried(HAS_TURN.get())
+    }
+}
+
+impl Carried {
+    /// From here on, on the thread that works.
+    pub(super) fn carry_on(self) {
+        HAS_TURN.set(self.0);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *TURN.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        HAS_TURN.set(false);
+        *TURN.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
         TURN.1.notify_one();
     }
 }
@@ -852,11 +1136,13 @@ pub struct Failure {
     /// Why.
     #[source]
     pub error: ReplaceError,
+    /// When.
+    pub time: SystemTime,
 }
 
 impl Failure {
     fn new(interface: &str, step: Step, error: ReplaceError) -> Self {
-        Failure { interface: interface.to_owned(), step, error }
+        Failure { interface: interface.to_owned(), step, error, time: SystemTime::now() }
     }
 
     fn of_component(interface: &str, step: Step, what: &'static str, refusal: Refusal) -> Self {
@@ -872,10 +1158,6 @@ impl Failure {
             _ => &[],
         }
     }
-}
-
-fn fail(ask: &Ask, step: Step, error: ReplaceError) -> Failure {
-    Failure::new(&ask.interface, step, error)
 }
 
 /// Why a step failed.
@@ -927,7 +1209,7 @@ pub enum ReplaceError {
         /// The new version.
         to: i32,
         /// The difference.
-        mismatch: Box<Mismatch>,
+        mismatch: Mismatch,
     },
     /// The old version hands state over, and the new one does not take it.
     #[error(
@@ -942,14 +1224,49 @@ pub enum ReplaceError {
         /// The new version.
         to: i32,
     },
+    /// A raw table cannot stand in for a typed interface, nor the other way round.
+    #[error("{}", other_kind(.interface, *.to, .contract.as_deref()))]
+    Kind {
+        /// The interface.
+        interface: String,
+        /// The new version.
+        to: i32,
+        /// Its contract; `None` where it has a raw table.
+        contract: Option<String>,
+    },
+    /// The same interface stands twice in one request.
+    #[error("`{interface}` stands twice in this request; name each interface once")]
+    Twice {
+        /// The interface.
+        interface: String,
+    },
+    /// New instances of the old version were constructed without a break.
+    #[error(
+        "other threads constructed new instances of the old version, again and again, until the time was over;          try again, with a longer timeout"
+    )]
+    Outrun,
     /// It cannot be found, loaded, or constructed.
     #[error(transparent)]
-    Reference(#[from] Box<ReferenceError>),
+    Reference(#[from] ReferenceError),
     /// The component refused to pause or save.
     #[error("the old version's `{what}` {}: {message}", if *.panicked { "panicked" } else { "failed" })]
     Component {
         /// `pause` or `save`.
         what: &'static str,
+        /// What it said.
+        message: String,
+        /// Did it panic?
+        panicked: bool,
+    },
+    /// The new version refused what the old one had saved.
+    #[error(
+        "the `restore` of version {to} ({origin}) {}: {message}", if *.panicked { "panicked" } else { "failed" }
+    )]
+    Restore {
+        /// The new version.
+        to: i32,
+        /// Where it comes from.
+        origin: String,
         /// What it said.
         message: String,
         /// Did it panic?
@@ -998,9 +1315,14 @@ pub enum ReplaceError {
     },
 }
 
-impl From<ReferenceError> for ReplaceError {
-    fn from(error: ReferenceError) -> Self {
-        ReplaceError::Reference(Box::new(error))
+impl ReplaceError {
+    fn of_restore(error: ReferenceError) -> Self {
+        match error {
+            ReferenceError::Construct { name: _, version: to, origin, message, panicked } => {
+                ReplaceError::Restore { to, origin, message, panicked }
+            }
+            other => other.into(),
+        }
     }
 }
 
@@ -1021,6 +1343,14 @@ impl From<NotQuiet> for ReplaceError {
             NotQuiet::Barrier(refused) => ReplaceError::Barrier(refused),
         }
     }
+}
+
+fn other_kind(interface: &str, to: i32, contract: Option<&str>) -> String {
+    let (found, serves) = match contract {
+        Some(contract) => (format!("a typed interface of contract `{contract}`"), "a raw table"),
+        None => ("a raw table".to_owned(), "a typed interface"),
+    };
+    format!("version {to} of `{interface}` is {found}, and what serves is {serves}: callers could not go on")
 }
 
 fn numbers(versions: &[i32]) -> String {

@@ -75,6 +75,8 @@ impl Seen {
 pub(crate) struct Hit {
     /// What was looked for.
     pub(crate) wish: Version,
+    /// The file was named, not found: no other one will do.
+    pub(crate) is_named: bool,
     pub(crate) seen: Arc<Seen>,
     pub(crate) interface: Interface,
 }
@@ -267,5 +269,5 @@ fn choose(places: &[Arc<Files>], name: &str, version: Version) -> Option<Hit> {
     let offers: Vec<_> = places.iter().flat_map(|files| files.offers(name)).collect();
     let at = version.choose(offers.iter().map(|(_, i)| (i.version, i.replaces.as_slice())))?;
     let (seen, interface) = offers[at];
-    Some(Hit { wish: version, seen: Arc::clone(seen), interface: interface.clone() })
+    Some(Hit { wish: version, is_named: false, seen: Arc::clone(seen), interface: interface.clone() })
 }

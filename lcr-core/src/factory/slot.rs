@@ -19,8 +19,9 @@ use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::replace::Turn;
 use crate::error::ReferenceError;
-use crate::gate::GateHead;
+use crate::gate::{GateHead, Worker};
 use crate::handle::{release_last, retain};
 
 #[derive(Debug)]
@@ -71,10 +72,10 @@ impl Slot {
 
     /// The live gate with a count for the caller, or else what `build` makes: a
     /// gate that has the caller's count already.
-    pub(crate) fn live_or(
+    pub(crate) fn live_or<E: From<ReferenceError>>(
         &self,
-        build: impl FnOnce() -> Result<*const GateHead, ReferenceError>,
-    ) -> Result<*const GateHead, ReferenceError> {
+        build: impl FnOnce() -> Result<*const GateHead, E>,
+    ) -> Result<*const GateHead, E> {
         let work = Work::enter(&self.name);
         let mut state = self.lock();
         loop {
@@ -199,7 +200,7 @@ static NEXT: AtomicU64 = AtomicU64::new(BATCH);
 /// A number that no line had, for a thread whose line before was `id`; 0 for none.
 fn next_id(id: u64) -> u64 {
     let next = id + 1;
-    if id == 0 || next % BATCH == 0 { NEXT.fetch_add(BATCH, Ordering::Relaxed) } else { next }
+    if id == 0 || next.is_multiple_of(BATCH) { NEXT.fetch_add(BATCH, Ordering::Relaxed) } else { next }
 }
 
 /// Which work waits for which other, and for what.
@@ -296,24 +297,42 @@ impl Drop for Waiting {
 }
 
 /// Runs `f` on a thread of its own that has ended when this returns, as part of
-/// the same line of references.
+/// the same line of references and of the same transaction.
 ///
 /// Constructors and destructors of libraries run so: what they leave in the
 /// thread (keys, destructors of thread-locals) is gone before the library may be.
-pub(crate) fn on_ended_thread<R: Send>(
+///
+/// # Errors
+///
+/// No thread could be started; `f` comes back.
+pub(crate) fn on_ended_thread<R: Send, F: FnOnce() -> R + Send>(
     name: &str,
-    f: impl FnOnce() -> R + Send,
-) -> std::io::Result<std::thread::Result<R>> {
+    f: F,
+) -> Result<std::thread::Result<R>, (std::io::Error, F)> {
     // An empty line has no number to go on with: it would be counted on twice.
     let line = LINE.with_borrow(|line| if line.first.is_some() { Line::clone(line) } else { Line::EMPTY });
-    std::thread::scope(|scope| {
+    let (worker, turn) = (Worker::current(), Turn::carried());
+    // Taken out by the thread: what could not be started has left it here.
+    let mut f = Some(f);
+    let ended = std::thread::scope(|scope| {
+        let f = &mut f;
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
             LINE.set(ManuallyDrop::new(line));
-            let value = f();
+            let _working = worker.map(Worker::work);
+            turn.carry_on();
+            let value = f.take().map(|f| f());
             // Freed here: nothing else would.
             LINE.with_borrow_mut(|line| **line = Line::EMPTY);
             value
         })?;
         Ok(thread.join())
-    })
+    });
+    match (ended, f) {
+        (Ok(Ok(Some(value))), _) => Ok(Ok(value)),
+        (Ok(Err(payload)), _) => Ok(Err(payload)),
+        (Err(error), Some(f)) => Err((error, f)),
+        (Ok(Ok(None)) | Err(_), _) => {
+            unreachable!("`f` is taken by a thread that was started, and by no other")
+        }
+    }
 }

@@ -16,7 +16,7 @@ pub struct Status {
     /// The version that serves, or would.
     pub version: i32,
     /// Whether it does.
-    pub state: State,
+    pub state: Stage,
     /// The library that it comes from; `None`: compiled in.
     pub file: Option<PathBuf>,
     /// The component that offers it.
@@ -30,7 +30,7 @@ pub struct Status {
 /// What an interface is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum State {
+pub enum Stage {
     /// It has an instance that serves.
     Live,
     /// Callers wait: state is being handed over.
@@ -41,15 +41,15 @@ pub enum State {
     Leaving,
 }
 
-impl State {
+impl Stage {
     /// The state as a word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Live => "live",
-            State::Held => "held",
-            State::Idle => "idle",
-            State::Leaving => "leaving",
+            Stage::Live => "live",
+            Stage::Held => "held",
+            Stage::Idle => "idle",
+            Stage::Leaving => "leaving",
         }
     }
 }
@@ -60,15 +60,25 @@ impl State {
 pub enum Event {
     /// A replacement ended, this way or that.
     Replacement(Entry),
+    /// A new version was found unhealthy within its window, and is taken back.
+    Unhealthy {
+        /// The interface.
+        interface: String,
+        /// The new version.
+        version: i32,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl Event {
-    /// The event as a word: `replaced` or `failed`.
+    /// The event as a word: `replaced`, `failed` or `unhealthy`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Event::Replacement(Entry { outcome: Outcome::Done, .. }) => "replaced",
             Event::Replacement(Entry { outcome: Outcome::Failed(_), .. }) => "failed",
+            Event::Unhealthy { .. } => "unhealthy",
         }
     }
 }
@@ -86,7 +96,7 @@ impl Factory {
                 all.push(Status {
                     name: offer.name(),
                     version: offer.version(),
-                    state: State::Leaving,
+                    state: Stage::Leaving,
                     file: offer.library().map(|l| l.path().to_owned()),
                     component: offer.component().to_owned(),
                     references: 0,
@@ -101,10 +111,12 @@ impl Factory {
             let is_listed =
                 all.iter().any(|s| s.name == name && s.version == offer.version() && s.file.is_none());
             if !is_listed && !is_answered {
-                let references = if offer.prologue().is_none() { inner.raw_holders(&name) } else { 0 };
+                let holders = inner.raw_holders(&name);
+                let references =
+                    holders.iter().find(|(v, _)| *v == offer.version()).map_or(0, |(_, count)| *count);
                 all.push(Status {
                     version: offer.version(),
-                    state: if references > 0 { State::Live } else { State::Idle },
+                    state: if references > 0 { Stage::Live } else { Stage::Idle },
                     file: None,
                     component: offer.component().to_owned(),
                     references,
@@ -118,7 +130,7 @@ impl Factory {
             if !is_live {
                 all.push(Status {
                     version: line.offer.version(),
-                    state: State::Idle,
+                    state: Stage::Idle,
                     file: line.offer.library().map(|l| l.path().to_owned()),
                     component: line.offer.component().to_owned(),
                     references: 0,
@@ -164,7 +176,7 @@ impl GateRef {
         Status {
             name: head.name().to_owned(),
             version: offer.version(),
-            state: if head.is_held() { State::Held } else { State::Live },
+            state: if head.is_held() { Stage::Held } else { Stage::Live },
             file: offer.library().map(|l| l.path().to_owned()),
             component: offer.component().to_owned(),
             // But for the count that is being looked with.

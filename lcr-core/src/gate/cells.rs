@@ -246,8 +246,7 @@ fn take() -> &'static Block {
     if let Some(block) = blocks().find(|b| take_if(b, &abandoned)) {
         return block;
     }
-    let chunk =
-        Box::into_raw(Box::new(Chunk { blocks: [const { Block::new() }; BLOCKS], next: null_mut() }));
+    let chunk = Box::into_raw(Box::new(Chunk { blocks: [const { Block::new() }; BLOCKS], next: null_mut() }));
     // SAFETY: just made, leaked, and nobody else's yet.
     let block: &'static Block = unsafe { &(&(*chunk).blocks)[0] };
     block.owner.store(me, Ordering::Relaxed);

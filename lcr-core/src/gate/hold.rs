@@ -202,6 +202,16 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// For whom the calling thread works; to be carried to a thread that works in
+    /// its place.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        match WORKS_FOR.get() {
+            0 => None,
+            transaction => Some(Worker { transaction }),
+        }
+    }
+
     /// From here until the value is dropped, a call of this thread to what the
     /// transaction holds is [`Refused`](super::Refused) instead of waiting for
     /// ever.

@@ -45,6 +45,25 @@ pub struct Inside {
     pub age: Duration,
 }
 
+impl Inside {
+    /// Those who have the instance pinned, since `since` at least; `None` if nobody
+    /// has.
+    pub(crate) fn pinned(instance: &InstanceHead, since: Instant) -> Option<Self> {
+        let pins = instance.pins();
+        (pins > 0).then(|| Inside {
+            thread: pins_of(pins),
+            tid: None,
+            gone: false,
+            interface: instance.gate().name(),
+            age: since.elapsed(),
+        })
+    }
+}
+
+fn pins_of(count: usize) -> String {
+    if count == 1 { "1 pinned instance".to_owned() } else { format!("{count} pinned instances") }
+}
+
 impl fmt::Display for Inside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in `{}`, for {:?} at least", self.thread, self.interface, self.age)
@@ -185,10 +204,7 @@ impl Seen {
                 Inside { thread: thread_name(tid, gone), tid: Some(tid), gone, interface, age }
             }
             What::Pinned => {
-                let thread = match instance.map_or(0, |i| i.pins()) {
-                    1 => "1 pinned instance".to_owned(),
-                    n => format!("{n} pinned instances"),
-                };
+                let thread = pins_of(instance.map_or(0, |i| i.pins()));
                 Inside { thread, tid: None, gone: false, interface, age }
             }
         }

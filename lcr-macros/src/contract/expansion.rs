@@ -358,6 +358,7 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
     let frame = Ident::new("frame", Span::mixed_site());
     let answered = Ident::new("reply", Span::mixed_site());
     let wire = Ident::new("wire", Span::mixed_site());
+    let value = Ident::new("value", Span::mixed_site());
     let caught = Ident::new("caught", Span::mixed_site());
     let arguments: Vec<&Ident> = m.arguments.iter().map(|a| &a.name).collect();
     let wire_names = wire_names(m);
@@ -379,7 +380,7 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
         }
     });
     quote! {
-        use ::lcr_core::call::Resume as _;
+        use ::lcr_core::call::{NoError as _, Resume as _};
         let #head = &self.0;
         #older
         let #frame = ::lcr_core::abi::Frame::new();
@@ -392,10 +393,17 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
         };
         // SAFETY: the reply is a thunk's, and taken once.
         match unsafe { #answered.take() } {
-            // SAFETY: the thunk made the wire of a value of this type, and gave it up.
-            ::core::result::Result::Ok(#wire) => unsafe { #from_wire(#wire, &#frame) },
+            ::core::result::Result::Ok(#wire) => {
+                // SAFETY: the thunk made the wire of a value of this type, and gave it up.
+                let #value = unsafe { #from_wire(#wire, &#frame) };
+                if ::lcr_core::call::Returned(&#value).is_error() {
+                    #head.note_error();
+                }
+                #value
+            }
             ::core::result::Result::Err(#caught) => {
                 ::lcr_core::call::away(move || {
+                    #head.note_panic();
                     ::lcr_core::call::OnPanic::<#returned>::new().settle(#caught.into_error(#contract_name, #name))
                 })
             }

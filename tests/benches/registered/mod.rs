@@ -4,10 +4,10 @@
 use std::ffi::{CString, c_int, c_void};
 
 use bench_worker::{Work, components::Adder};
+use lcr_core::Contract;
 use lcr_core::construct::TypedTable;
 use lcr_core::descriptor::{Comp, Iface, Names, RawTable};
 use lcr_core::registry::Registration;
-use lcr_core::Contract;
 
 static TYPED: TypedTable<<dyn Work as Contract>::Methods> =
     TypedTable::new::<Adder, dyn Work>(0, std::ptr::null());

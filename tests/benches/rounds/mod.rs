@@ -44,7 +44,13 @@ pub(crate) struct Measured {
 
 /// Has all sides do their thing `times` in each of so many rounds, prints how they
 /// compare with the first one, and then has criterion measure each for itself.
-pub(crate) fn compare(criterion: &mut Criterion, title: &str, rounds: usize, times: u64, mut sides: Vec<Side<'_>>) -> Measured {
+pub(crate) fn compare(
+    criterion: &mut Criterion,
+    title: &str,
+    rounds: usize,
+    times: u64,
+    mut sides: Vec<Side<'_>>,
+) -> Measured {
     let mut measured = Measured {
         names: sides.iter().map(|side| side.name.clone()).collect(),
         rounds: vec![Vec::with_capacity(rounds); sides.len()],
@@ -94,7 +100,10 @@ impl Measured {
     fn print(&self, title: &str) {
         let first = &self.names[0];
         println!("\n{title}: {} interleaved rounds; against {first:?}", self.rounds[0].len());
-        println!("{:>14} {:>14} {:>12} {:>12} {:>8}", "fastest ns", "median ns", "over", "over/round", "ratio");
+        println!(
+            "{:>14} {:>14} {:>12} {:>12} {:>8}",
+            "fastest ns", "median ns", "over", "over/round", "ratio"
+        );
         for name in &self.names {
             let (fastest, median) = (self.fastest(name), self.median(name));
             let (over, rounds) = self.over(name, first);
@@ -107,7 +116,10 @@ impl Measured {
 /// A target and what was found, as a line of `RESULTS.md`.
 pub(crate) fn target(what: &str, target: f64, measured: f64, unit: &str) {
     let verdict = if measured <= target { "met" } else { "MISSED" };
-    println!("target | {what} | <= {target} {unit} | {measured:.2} {unit} | {:.2} | {verdict}", measured / target);
+    println!(
+        "target | {what} | <= {target} {unit} | {measured:.2} {unit} | {:.2} | {verdict}",
+        measured / target
+    );
 }
 
 /// The middle one.

@@ -1,5 +1,7 @@
 //! Small libraries that offer `me`, for tests that search from within.
 
+#![allow(unreachable_pub, reason = "a module of each test program")]
+
 use std::path::PathBuf;
 
 use crate::programs::Build;
@@ -22,12 +24,12 @@ const FINDING: Build = Build {
     ],
 };
 
-pub fn library(name: &str) -> PathBuf {
+pub(crate) fn library(name: &str) -> PathBuf {
     FINDING.file(&format!("libfind_{name}.so"))
 }
 
 /// The contract of the fixtures, as this program knows it.
 #[lcr_core::contract]
-pub trait Thing: Send + Sync {
+pub(crate) trait Thing: Send + Sync {
     fn name(&self) -> String;
 }

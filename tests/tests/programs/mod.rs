@@ -85,9 +85,12 @@ pub fn copied(fixture: &str) -> PathBuf {
                 &to,
                 &package.join("../lcr-core").canonicalize().unwrap(),
             );
-            if !to.join("Cargo.lock").exists() {
-                // The same versions as this build's; cargo drops what is not used.
-                fs::copy(package.join("../Cargo.lock"), to.join("Cargo.lock")).unwrap();
+            // The same versions as this build's, whenever those change; cargo drops
+            // what is not used.
+            let (lock, taken) = (package.join("../Cargo.lock"), to.join("Cargo.lock.taken"));
+            if fs::read(&taken).ok() != fs::read(&lock).ok() {
+                fs::copy(&lock, to.join("Cargo.lock")).unwrap();
+                fs::copy(&lock, &taken).unwrap();
             }
             to
         })

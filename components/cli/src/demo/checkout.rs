@@ -19,7 +19,30 @@ pub(super) struct Built {
     pub(super) english: PathBuf,
     /// `libchanged.so`.
     pub(super) changed: PathBuf,
+    /// `libcounter_one.so` and `libcounter_two.so`.
+    pub(super) counters: [PathBuf; 2],
 }
+
+/// What cargo is asked for.
+const ARGUMENTS: [&str; 17] = [
+    "build",
+    "--release",
+    "--locked",
+    "--lib",
+    "-p",
+    "lcr-sample-greeter-english-library",
+    "-p",
+    "lcr-sample-greeter-changed",
+    "-p",
+    "lcr-sample-counter-one",
+    "-p",
+    "lcr-sample-counter-two",
+    "--example=changed",
+    "--example=counter_one",
+    "--example=counter_two",
+    "--message-format=json-render-diagnostics",
+    "--quiet",
+];
 
 /// What stands in a checkout of lcr, and hardly elsewhere.
 const MARKS: [&str; 2] = ["lcr-core/Cargo.toml", "components/samples/greeter-changed/Cargo.toml"];
@@ -36,28 +59,26 @@ impl Checkout {
         program.as_deref().and_then(above).or_else(|| above(&env::current_dir().ok()?))
     }
 
-    /// Builds the libraries that the tour loads.
-    pub(super) fn build(&self, story: &mut Story<'_>) -> crate::Result<Built> {
+    /// Builds the libraries that the tour loads, and says so.
+    pub(super) fn show(&self, story: &mut Story<'_>) -> crate::Result<Built> {
         story.step("Libraries, built from the same sources");
         story.say(
             "A library is a crate of one line, `lcr_core::library!(english_component);`, around the very component \
              that is compiled in above.",
         );
-        let arguments = [
-            "build",
-            "--release",
-            "--locked",
-            "--lib",
-            "-p",
-            "lcr-sample-greeter-english-library",
-            "-p",
-            "lcr-sample-greeter-changed",
-            "--example",
-            "changed",
-        ];
-        story.call(format!("cargo {}", arguments.join(" ")));
+        story.call(format!("cargo {}", ARGUMENTS[..ARGUMENTS.len() - 2].join(" ")));
+        let built = self.build(false)?;
+        for library in [&built.english, &built.changed].into_iter().chain(&built.counters) {
+            story.answer(path(library));
+        }
+        Ok(built)
+    }
+
+    /// Builds the libraries that the tour loads; quietly, if that is wanted.
+    pub(super) fn build(&self, is_quiet: bool) -> crate::Result<Built> {
+        let arguments = &ARGUMENTS[..ARGUMENTS.len() - usize::from(!is_quiet)];
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(&self.0).args(arguments).arg("--message-format=json-render-diagnostics");
+        cargo.current_dir(&self.0).args(arguments);
         // What `cargo run` tells of the command's own package is not for this build.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
@@ -77,10 +98,11 @@ impl Checkout {
             artifact(&output.stdout, name)
                 .ok_or_else(|| Refusal::new(format!("cargo has built no shared object {name}")))
         };
-        let built = Built { english: found("english")?, changed: found("changed")? };
-        story.answer(path(&built.english));
-        story.answer(path(&built.changed));
-        Ok(built)
+        Ok(Built {
+            english: found("english")?,
+            changed: found("changed")?,
+            counters: [found("counter_one")?, found("counter_two")?],
+        })
     }
 }
 

@@ -17,10 +17,7 @@ use crate::refusal::Refusal;
 pub(super) fn show(story: &mut Story<'_>, built: &Built) -> crate::Result {
     loaded(story, &built.english)?;
     writable(story, &built.english)?;
-    changed(story, &built.changed)?;
-    story.step("Now yours");
-    story.say("`lcr inspect`, `list`, `tree` and `check` say of any file what was said here of these.");
-    Ok(())
+    changed(story, &built.changed)
 }
 
 /// A factory that has the clock alone compiled in, and may take this library into

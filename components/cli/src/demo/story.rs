@@ -60,6 +60,14 @@ impl<'o> Story<'o> {
         self.rows("", facts.map(|(name, fact)| (name, fact, Style::new())));
     }
 
+    /// Lines as they are, under a heading.
+    pub(super) fn chart(&mut self, heading: &str, lines: &[String]) {
+        self.output.print(format!("\n   {DIM}{heading}{DIM:#}\n"));
+        for line in lines {
+            self.output.print(format!("   {}\n", line.trim_end()));
+        }
+    }
+
     fn rows<const N: usize>(&mut self, mark: &str, rows: [(&str, String, Style); N]) {
         let mut named = Table::new(["", ""]);
         let mut alone = Table::new([""]);

@@ -1,0 +1,117 @@
+//! The original's message.
+//!
+//! There is one name for it in a network namespace: as root, the test makes one of
+//! its own; otherwise it says that it cannot be sure to be alone, and goes on.
+
+use std::io::Write;
+use std::thread;
+
+use lcr_control::client::legacy_message;
+use lcr_control::{Builder, Error};
+use lcr_core::{Factory, Handle};
+use lcr_tests::Scratch;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, send, socket};
+use serde_json::json;
+
+use counter_api::Counter;
+
+/// Runs the test in a thread with a network namespace of its own, if it may.
+fn alone(test: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: a namespace of the network alone; no descriptors are unshared.
+            let unshared = unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) };
+            if let Err(error) = unshared {
+                let line =
+                    format!("legacy: no network namespace of its own ({error}): run as root to be alone\n");
+                let _ = std::io::stderr().write_all(line.as_bytes());
+            }
+            test();
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+#[test]
+fn the_originals_message_replaces_for_real_and_shows_in_the_history() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let factory = Factory::builder().without_environment().build();
+        let counter: Handle<dyn Counter> = factory.reference("counter", 1).unwrap();
+        let usual = || Builder::new().factory(&factory);
+        // Off unless switched on.
+        let off = usual().directory(scratch.path().join("off")).start().unwrap();
+        assert_eq!(
+            legacy_message("livereplace counter version2").unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionRefused
+        );
+        drop(off);
+
+        let control = usual().directory(scratch.path()).legacy(true).start().unwrap();
+        // Taken: reported, and nothing left behind.
+        let taken = usual().directory(scratch.path().join("taken")).legacy(true).start().unwrap_err();
+        assert!(matches!(taken, Error::LegacyTaken), "{taken}");
+        assert_eq!(std::fs::read_dir(scratch.path().join("taken")).unwrap().count(), 0);
+
+        // What the original's client sends, to the padded address, in two pieces.
+        let mut name = [0; 107];
+        name[..10].copy_from_slice(b"lcr.socket");
+        let stream = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        connect(&stream, &SocketAddrUnix::new_abstract_name(&name).unwrap()).unwrap();
+        let text = b"livereplace counter version2\0";
+        let message = [&i32::try_from(text.len()).unwrap().to_ne_bytes()[..], text].concat();
+        send(&stream, &message[..9], rustix::net::SendFlags::empty()).unwrap();
+        send(&stream, &message[9..], rustix::net::SendFlags::empty()).unwrap();
+        while counter.next(0).version != 2 {}
+
+        // Garbage, and a version that is not there: the program goes on.
+        legacy_message("stop everything").unwrap();
+        legacy_message("livereplace counter version7").unwrap();
+        legacy_message("livereplace counter version1").unwrap();
+        while counter.next(0).version != 1 {}
+
+        let mut client = lcr_control::client::Client::connect(control.socket()).unwrap();
+        let entries = loop {
+            let history = client.call("History", json!({})).unwrap();
+            let entries = history["entries"].as_array().unwrap().clone();
+            if entries.len() == 3 {
+                break entries;
+            }
+        };
+        let uid = rustix::process::geteuid().as_raw();
+        assert!(entries.iter().all(|entry| entry["uid"] == uid && entry["interface"] == "counter"));
+        let mut results: Vec<_> = entries.iter().map(|entry| entry["result"].as_str().unwrap()).collect();
+        results.sort_unstable();
+        assert_eq!(results, ["done", "done", "failed"]);
+        drop(control);
+        assert!(legacy_message("livereplace counter version2").is_err());
+    });
+}
+
+#[test]
+fn those_who_send_half_a_message_keep_nobody_from_sending_one() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let factory = Factory::builder().without_environment().build();
+        let counter: Handle<dyn Counter> = factory.reference("counter", 1).unwrap();
+        let control =
+            Builder::new().factory(&factory).directory(scratch.path()).legacy(true).start().unwrap();
+        let mut name = [0; 107];
+        name[..10].copy_from_slice(b"lcr.socket");
+        let address = SocketAddrUnix::new_abstract_name(&name).unwrap();
+        let half: Vec<_> = (0..12)
+            .map(|_| {
+                let stream = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+                connect(&stream, &address).unwrap();
+                send(&stream, &29_i32.to_ne_bytes(), rustix::net::SendFlags::empty()).unwrap();
+                stream
+            })
+            .collect();
+        legacy_message("livereplace counter version2").unwrap();
+        while counter.next(0).version != 2 {}
+        drop(half);
+        drop(control);
+    });
+}
