@@ -204,9 +204,15 @@ impl Metadata {
             if !status.is_file() {
                 return Err(Problem::NotAFile { found: type_name(status.file_type()) });
             }
-            read(&Pread { file, len: status.len() })
+            read(&Pread { file, len: status.len() }, true)
         };
         read().map_err(|problem| MetadataError::new(path, problem))
+    }
+
+    /// Reads a regular file of `len` bytes as a search for libraries does, which looks
+    /// at many: what kind of file it is is not asked.
+    pub(crate) fn read_library(file: &File, len: u64, path: &Path) -> Result<Metadata, MetadataError> {
+        read(&Pread { file, len }, false).map_err(|problem| MetadataError::new(path, problem))
     }
 
     /// Reads a file whose content is in memory. `path` is for messages only.
@@ -215,7 +221,7 @@ impl Metadata {
     ///
     /// As [`Metadata::read_from`], but for what only a real file can have.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Metadata, MetadataError> {
-        read(bytes).map_err(|problem| MetadataError::new(path, problem))
+        read(bytes, true).map_err(|problem| MetadataError::new(path, problem))
     }
 
     /// Every interface in the file, with the component that offers it.
@@ -247,8 +253,8 @@ impl Metadata {
     }
 }
 
-fn read<S: Source + ?Sized>(source: &S) -> Result<Metadata, Problem> {
-    let elf = elf::read(source)?;
+fn read<S: Source + ?Sized>(source: &S, ask_kind: bool) -> Result<Metadata, Problem> {
+    let elf = elf::read(source, ask_kind)?;
     let mut metadata =
         Metadata { kind: elf.kind, components: Vec::new(), contracts: Vec::new(), library: None };
     for note in &elf.notes {

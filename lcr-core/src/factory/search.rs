@@ -11,10 +11,13 @@
 //! file which was not chosen: install libraries by renaming them into place.)
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata as Status};
+use std::fs::{self, File, Metadata as Status};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::library::Stamp;
 use crate::metadata::{Interface, Metadata, MetadataError};
@@ -33,9 +36,22 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn read(path: PathBuf) -> Option<Self> {
-        let status = fs::metadata(&path).ok().filter(Status::is_file)?;
-        let metadata = Metadata::read(&path);
+    /// `directory` is what `path` lies in: from there the way is short.
+    fn read(path: PathBuf, directory: Option<&File>) -> Option<Self> {
+        // Without O_NONBLOCK the open would wait for the other end of a pipe.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = match (directory, path.file_name()) {
+            (Some(directory), Some(name)) => rustix::fs::openat(directory, name, flags, Mode::empty()),
+            _ => rustix::fs::open(&path, flags, Mode::empty()),
+        };
+        let Ok(file) = opened.map(File::from) else {
+            let status = fs::metadata(&path).ok().filter(Status::is_file)?;
+            // Says why it cannot be opened.
+            let metadata = Metadata::read(&path);
+            return Some(Seen { stamp: Stamp::from(&status), metadata, path });
+        };
+        let status = file.metadata().ok().filter(Status::is_file)?;
+        let metadata = Metadata::read_library(&file, status.len(), &path);
         Some(Seen { stamp: Stamp::from(&status), metadata, path })
     }
 
@@ -76,7 +92,42 @@ pub(crate) struct Search {
 struct Remembered {
     modified: SystemTime,
     is_proof: bool,
-    files: Arc<[Arc<Seen>]>,
+    files: Arc<Files>,
+}
+
+/// The files of one place, in the order in which they are asked.
+#[derive(Debug, Default)]
+struct Files {
+    all: Vec<Arc<Seen>>,
+    /// Which of them offer an interface, by its name.
+    offering: HashMap<String, Vec<u32>>,
+}
+
+impl Files {
+    fn new(all: Vec<Arc<Seen>>) -> Self {
+        let mut offering: HashMap<String, Vec<u32>> = HashMap::with_capacity(all.len());
+        for (at, seen) in (0..).zip(&all) {
+            for interface in seen.interfaces() {
+                let files = match offering.get_mut(&interface.name) {
+                    Some(files) => files,
+                    None => offering.entry(interface.name.clone()).or_default(),
+                };
+                if files.last() != Some(&at) {
+                    files.push(at);
+                }
+            }
+        }
+        Files { all, offering }
+    }
+
+    /// The interfaces of a name, in order.
+    fn offers<'f>(&'f self, name: &'f str) -> impl Iterator<Item = (&'f Arc<Seen>, &'f Interface)> {
+        let files = self.offering.get(name).into_iter().flatten();
+        let files = files.map(|at| &self.all[*at as usize]);
+        files.flat_map(move |seen| {
+            seen.interfaces().filter(move |i| i.name == name).map(move |interface| (seen, interface))
+        })
+    }
 }
 
 /// May memory be trusted?
@@ -108,7 +159,7 @@ impl Search {
 
     /// All files, in the order in which they are asked.
     pub(crate) fn look(&self) -> Vec<Arc<Seen>> {
-        self.files(Trust::Nothing)
+        self.files(Trust::Nothing).iter().flat_map(|files| files.all.iter().cloned()).collect()
     }
 
     /// What answers a reference when the file that did a moment ago no longer does.
@@ -116,48 +167,90 @@ impl Search {
         choose(&self.files(Trust::Nothing), name, version)
     }
 
-    fn files(&self, trust: Trust) -> Vec<Arc<Seen>> {
+    /// Those of each place.
+    fn files(&self, trust: Trust) -> Vec<Arc<Files>> {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Vec::new();
+        let mut all = Vec::with_capacity(self.places.len());
         for place in &self.places {
-            let known = remembered.get(place);
-            let now = look_into(place, known, trust);
-            if let Some(now) = now {
-                all.extend(now.files.iter().cloned());
-                remembered.insert(place.clone(), now);
-            } else {
-                remembered.remove(place);
+            match look_into(place, remembered.get(place), trust) {
+                Looked::Unchanged(files) => all.push(files),
+                Looked::Anew(now) => {
+                    all.push(Arc::clone(&now.files));
+                    remembered.insert(place.clone(), now);
+                }
+                Looked::Nothing => {
+                    remembered.remove(place);
+                }
             }
         }
         all
     }
 }
 
+/// What is in a place.
+enum Looked {
+    /// What is remembered.
+    Unchanged(Arc<Files>),
+    Anew(Remembered),
+    /// It is not there.
+    Nothing,
+}
+
 /// Looks at a directory or a file. Files that have not changed are not read again.
-fn look_into(place: &Path, known: Option<&Remembered>, trust: Trust) -> Option<Remembered> {
+fn look_into(place: &Path, known: Option<&Remembered>, trust: Trust) -> Looked {
     let now = SystemTime::now();
-    let status = fs::metadata(place).ok()?;
-    let modified = status.modified().ok()?;
+    let Ok(status) = fs::metadata(place) else { return Looked::Nothing };
+    let Ok(modified) = status.modified() else { return Looked::Nothing };
     if let Some(known) = known
         && trust == Trust::Directories
         && known.is_proof
         && known.modified == modified
     {
-        return Some(known.clone());
+        return Looked::Unchanged(Arc::clone(&known.files));
     }
-    let paths = if status.is_dir() { libraries_in(place) } else { vec![place.to_owned()] };
+    let is_directory = status.is_dir();
+    let paths = if is_directory { libraries_in(place) } else { vec![place.to_owned()] };
+    let directory = if is_directory { File::open(place).ok() } else { None };
     let old: HashMap<&Path, &Arc<Seen>> =
-        known.iter().flat_map(|k| k.files.iter()).map(|seen| (seen.path.as_path(), seen)).collect();
-    let files = paths
-        .into_iter()
-        .filter_map(|path| match old.get(path.as_path()) {
-            Some(seen) if seen.is_unchanged() => Some(Arc::clone(seen)),
-            _ => Seen::read(path).map(Arc::new),
-        })
-        .collect();
+        known.iter().flat_map(|k| k.files.all.iter()).map(|seen| (seen.path.as_path(), seen)).collect();
+    let files = each(&paths, |path| match old.get(path) {
+        Some(seen) if seen.is_unchanged() => Some(Arc::clone(seen)),
+        _ => Seen::read(path.to_owned(), directory.as_ref()).map(Arc::new),
+    });
     // A clock that was set back proves nothing either.
-    let is_proof = status.is_dir() && now.duration_since(modified).is_ok_and(|age| age > RACY);
-    Some(Remembered { modified, is_proof, files })
+    let is_proof = is_directory && now.duration_since(modified).is_ok_and(|age| age > RACY);
+    Looked::Anew(Remembered { modified, is_proof, files: Arc::new(Files::new(files)) })
+}
+
+/// From how many files on it pays to start a thread for them.
+const SHARE: usize = 128;
+
+/// What `read` makes of each path, in order. Of many, other threads read their share:
+/// nearly all of the time goes into system calls, which wait for nobody.
+fn each<R: Send>(paths: &[PathBuf], read: impl Fn(&Path) -> Option<R> + Sync) -> Vec<R> {
+    let read_all = |share: &[PathBuf]| share.iter().filter_map(|path| read(path)).collect::<Vec<R>>();
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(paths.len() / SHARE).max(1);
+    let mut shares = paths.chunks(paths.len().div_ceil(threads).max(1));
+    let Some(own) = shares.next() else { return Vec::new() };
+    thread::scope(|scope| {
+        let read_all = &read_all;
+        let others: Vec<_> = shares
+            .map(|share| {
+                let name = "lcr-search".to_owned();
+                (share, thread::Builder::new().name(name).spawn_scoped(scope, move || read_all(share)))
+            })
+            .collect();
+        let mut all = read_all(own);
+        for (share, other) in others {
+            match other.map(thread::ScopedJoinHandle::join) {
+                Ok(Ok(read)) => all.extend(read),
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                // No thread could be had.
+                Err(_) => all.extend(read_all(share)),
+            }
+        }
+        all
+    })
 }
 
 /// The `*.so` and `*.lcrso` files of a directory, sorted by name.
@@ -167,15 +260,13 @@ pub(crate) fn libraries_in(directory: &Path) -> Vec<PathBuf> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "so" || e == "lcrso"))
         .collect();
-    paths.sort_unstable();
+    // As bytes: they differ in their last part alone.
+    paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     paths
 }
 
-fn choose(files: &[Arc<Seen>], name: &str, version: Version) -> Option<Hit> {
-    let mut offers = Vec::new();
-    for seen in files {
-        offers.extend(seen.interfaces().filter(|i| i.name == name).map(|interface| (seen, interface)));
-    }
+fn choose(places: &[Arc<Files>], name: &str, version: Version) -> Option<Hit> {
+    let offers: Vec<_> = places.iter().flat_map(|files| files.offers(name)).collect();
     let at = version.choose(offers.iter().map(|(_, i)| (i.version, i.replaces.as_slice())))?;
     let (seen, interface) = offers[at];
     Some(Hit { wish: version, is_named: false, seen: Arc::clone(seen), interface: interface.clone() })

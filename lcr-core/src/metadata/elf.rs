@@ -84,11 +84,13 @@ struct Reader<'s, S: ?Sized> {
     head: Vec<u8>,
 }
 
-pub(super) fn read<S: Source + ?Sized>(source: &S) -> Result<Elf, Problem> {
+/// Without `ask_kind` every file that could be a library counts as one: whether it is
+/// a program that needs no interpreter stands far behind the first page.
+pub(super) fn read<S: Source + ?Sized>(source: &S, ask_kind: bool) -> Result<Elf, Problem> {
     let reader = Reader::new(source)?;
     let header = reader.header()?;
     let segments = reader.segments(&header)?;
-    let kind = reader.kind(u16_at(&header, 16), &segments)?;
+    let kind = reader.kind(u16_at(&header, 16), &segments, ask_kind)?;
 
     let total = segments.iter().filter(|s| s.kind == PT_NOTE).fold(0u64, |sum, s| sum.saturating_add(s.size));
     if total > MAX_NOTES {
@@ -213,7 +215,7 @@ impl<'s, S: Source + ?Sized> Reader<'s, S> {
         Ok(segments)
     }
 
-    fn kind(&self, file_type: u16, segments: &[Segment]) -> Result<FileKind, Problem> {
+    fn kind(&self, file_type: u16, segments: &[Segment], ask: bool) -> Result<FileKind, Problem> {
         if file_type == ET_EXEC || segments.iter().any(|s| s.kind == PT_INTERP) {
             return Ok(FileKind::Executable);
         }
@@ -223,6 +225,10 @@ impl<'s, S: Source + ?Sized> Reader<'s, S> {
         if dynamic.size > MAX_DYNAMIC {
             let found = format!("{} bytes", dynamic.size);
             return Err(Problem::Header { wanted: "a dynamic section of at most 1048576 bytes", found });
+        }
+        if !ask {
+            self.check("the dynamic section", dynamic.offset, dynamic.size)?;
+            return Ok(FileKind::Library);
         }
         let bytes = self.take("the dynamic section", dynamic.offset, dynamic.size)?;
         let pie = bytes

@@ -61,6 +61,13 @@ pub trait Driver: Send + Sync {
     fn drive(&self, work: Handle<dyn Work>, way: u32, calls: u64) -> Duration;
 }
 
+/// Records that are handed over when their keeper is replaced.
+#[lcr_core::contract]
+pub trait Records: Send + Sync {
+    /// How many there are.
+    fn count(&self) -> u64;
+}
+
 /// A way to call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -274,5 +281,101 @@ pub mod components {
     #[inline(never)]
     fn one_handle(work: &Handle<dyn Work>, x: u64) -> u64 {
         work.add(x)
+    }
+}
+
+/// Ten thousand records of 64 bytes, and two versions of who keeps them.
+#[lcr_core::component]
+pub mod records {
+    use std::collections::HashMap;
+
+    use lcr_core::{Handover, State};
+
+    use super::Records;
+
+    /// How many records there are.
+    pub const COUNT: u64 = 10_000;
+
+    type Kept = HashMap<u64, [u8; 56]>;
+
+    /// The one.
+    #[derive(lcr_core::Interface)]
+    #[interface(name = "bench.records", version = 0, replaces(1), contract = dyn Records, state)]
+    pub struct Zero(Kept);
+
+    /// The other.
+    #[derive(lcr_core::Interface)]
+    #[interface(name = "bench.records", version = 1, replaces(0), contract = dyn Records, state)]
+    pub struct One(Kept);
+
+    fn new() -> Kept {
+        (0..COUNT).map(|key| (key, [key as u8; 56])).collect()
+    }
+
+    fn save(kept: &Kept, state: &mut State) {
+        let mut bytes = Vec::with_capacity(kept.len() * 64);
+        for (key, record) in kept {
+            bytes.extend_from_slice(&key.to_le_bytes());
+            bytes.extend_from_slice(record);
+        }
+        state.section("records", 1).write(&bytes);
+    }
+
+    fn restore(state: &State) -> Result<Kept, BoxError> {
+        let section = state.read("records", 1..=1)?;
+        let (records, rest) = section.bytes().as_chunks::<64>();
+        if !rest.is_empty() {
+            return Err("half a record".into());
+        }
+        let mut kept = Kept::with_capacity(records.len());
+        for record in records {
+            let (key, value) = record.split_at(8);
+            kept.insert(u64::from_le_bytes(key.try_into()?), value.try_into()?);
+        }
+        Ok(kept)
+    }
+
+    impl Construct for Zero {
+        fn construct(_: &Context) -> Result<Self, BoxError> {
+            Ok(Zero(new()))
+        }
+    }
+
+    impl Construct for One {
+        fn construct(_: &Context) -> Result<Self, BoxError> {
+            Ok(One(new()))
+        }
+    }
+
+    impl Handover for Zero {
+        fn save(&self, state: &mut State) -> Result<(), BoxError> {
+            save(&self.0, state);
+            Ok(())
+        }
+        fn restore(_: &Context, state: &State) -> Result<Self, BoxError> {
+            Ok(Zero(restore(state)?))
+        }
+    }
+
+    impl Handover for One {
+        fn save(&self, state: &mut State) -> Result<(), BoxError> {
+            save(&self.0, state);
+            Ok(())
+        }
+        fn restore(_: &Context, state: &State) -> Result<Self, BoxError> {
+            Ok(One(restore(state)?))
+        }
+    }
+
+    impl Records for Zero {
+        fn count(&self) -> u64 {
+            self.0.len() as u64
+        }
+    }
+
+    impl Records for One {
+        fn count(&self) -> u64 {
+            self.0.len() as u64
+        }
     }
 }
