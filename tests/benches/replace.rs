@@ -52,7 +52,12 @@ fn under_load<R>(call: impl Fn() + Sync, f: impl FnOnce() -> R) -> R {
 }
 
 /// Replaces back and forth so often.
-fn back_and_forth(factory: &Factory, interface: &str, times: usize, mut each: impl FnMut(lcr_core::factory::Report)) {
+fn back_and_forth(
+    factory: &Factory,
+    interface: &str,
+    times: usize,
+    mut each: impl FnMut(lcr_core::factory::Report),
+) {
     for number in 1..=times {
         let version = i32::try_from(number % 2).unwrap();
         each(factory.replace(interface).version(version).run().unwrap());
@@ -69,7 +74,9 @@ fn stateless(factory: &Factory) {
     let work = factory.reference::<dyn Work>("bench.work", 0).unwrap();
     let (mut grace, mut whole, mut late) = (Vec::new(), Vec::new(), 0);
     under_load(
-        || { black_box(work.add(1)); },
+        || {
+            black_box(work.add(1));
+        },
         || {
             back_and_forth(factory, "bench.work", TIMES, |report| match report.drained {
                 Some(drained) => {
@@ -80,10 +87,19 @@ fn stateless(factory: &Factory) {
             });
         },
     );
-    println!("\nstateless, {} callers, {TIMES} replacements, {late} with somebody inside to the end", cores());
+    println!(
+        "\nstateless, {} callers, {TIMES} replacements, {late} with somebody inside to the end",
+        cores()
+    );
     for (what, times) in [("switch + grace", &grace), ("as a whole", &whole)] {
         let at = |part| quantile(times.clone(), part);
-        println!("{what}: p50 {:.1} µs, p90 {:.1}, p99 {:.1}, p99.9 {:.1}", at(0.5), at(0.9), at(0.99), at(0.999));
+        println!(
+            "{what}: p50 {:.1} µs, p90 {:.1}, p99 {:.1}, p99.9 {:.1}",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(0.999)
+        );
     }
     target("stateless, switch + grace, p50", 30.0, quantile(grace.clone(), 0.5), "µs");
     target("stateless, switch + grace, p99", 150.0, quantile(grace, 0.99), "µs");
@@ -94,7 +110,9 @@ fn stateful(factory: &Factory) {
     let kept = factory.reference::<dyn Records>("bench.records", 0).unwrap();
     let mut held = Vec::new();
     under_load(
-        || { black_box(kept.count()); },
+        || {
+            black_box(kept.count());
+        },
         || back_and_forth(factory, "bench.records", TIMES, |report| held.push(us(report.held) / 1e3)),
     );
     assert_eq!(kept.count(), records::COUNT, "every record was handed over");
@@ -222,7 +240,9 @@ fn command() {
     let running = lcr_control::Builder::new().directory(&sockets).start().unwrap();
     let mut times = Vec::new();
     under_load(
-        || { black_box(work.add(1)); },
+        || {
+            black_box(work.add(1));
+        },
         || {
             for number in 1..=60 {
                 let start = Instant::now();
@@ -239,6 +259,11 @@ fn command() {
             }
         },
     );
-    println!("\n`lcr replace`, a library of {} KiB, {} callers: p90 {:.2} ms", size / 1024, cores(), quantile(times.clone(), 0.9));
+    println!(
+        "\n`lcr replace`, a library of {} KiB, {} callers: p90 {:.2} ms",
+        size / 1024,
+        cores(),
+        quantile(times.clone(), 0.9)
+    );
     target("`lcr replace` as a whole, p50", 10.0, median(times), "ms");
 }

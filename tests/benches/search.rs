@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use lcr_core::Factory;
 use lcr_core::metadata::Metadata;
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use lcr_tests::{Profile, Scratch};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rounds::{Side, compare, target};
 
 const LIBRARIES: usize = 1_000;

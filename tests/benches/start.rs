@@ -36,7 +36,8 @@ fn main() {
         let these = these.to_vec();
         Side::new(name, move |times| (0..times).map(|_| first(&these)).sum::<Duration>())
     };
-    let sides = vec![side("first reference, 1 component", &one), side("first reference, 10,000 components", &many)];
+    let sides =
+        vec![side("first reference, 1 component", &one), side("first reference, 10,000 components", &many)];
     let measured = compare(&mut criterion, "start", 100, 1, sides);
     let found = measured.median("first reference, 10,000 components") / 1e6;
     target("first reference with 10,000 components, duplicates checked", 2.0, found, "ms");
