@@ -34,7 +34,7 @@ macro_rules! version {
             #[interface(
                 name = $name, version = $version, replaces($($replaces),*), contract = dyn Version $(, $each)?
             )]
-            pub struct It;
+            pub(crate) struct It;
 
             impl Construct for It {
                 fn construct(_: &Context) -> Result<Self, BoxError> {

@@ -97,7 +97,7 @@ macro_rules! versions {
 
             #[derive(Interface)]
             #[interface(name = "server", version = $version, replaces($other), contract = dyn Server, state)]
-            pub struct TheServer(Accepting);
+            pub(crate) struct TheServer(Accepting);
 
             impl Construct for TheServer {
                 fn construct(_: &Context) -> Result<Self, BoxError> {
@@ -134,7 +134,7 @@ macro_rules! versions {
 
             #[derive(Interface)]
             #[interface(name = "lock", version = $version, replaces($other), contract = dyn Lock, state)]
-            pub struct TheLock(File);
+            pub(crate) struct TheLock(File);
 
             impl Construct for TheLock {
                 fn construct(cx: &Context) -> Result<Self, BoxError> {
@@ -160,7 +160,7 @@ macro_rules! versions {
 
             #[derive(Interface)]
             #[interface(name = "records", version = $version, replaces($other), contract = dyn Records, state)]
-            pub struct TheRecords(Vec<[u8; 64]>);
+            pub(crate) struct TheRecords(Vec<[u8; 64]>);
 
             impl Construct for TheRecords {
                 fn construct(_: &Context) -> Result<Self, BoxError> {
