@@ -44,7 +44,7 @@ fn main() {
         // context.
         drop(unsafe { factory.reference_raw::<[usize; 3]>(&name(wanted), 0, ptr::null_mut()) }.unwrap());
     };
-    let (warm, single) = (factory(&all[wanted].parent().unwrap().to_owned()), factory(&alone));
+    let (warm, single) = (factory(all[wanted].parent().unwrap()), factory(&alone));
     reference(&warm);
     reference(&single);
 
@@ -112,7 +112,7 @@ fn in_turn(libraries: &[PathBuf]) {
         unsafe {
             let library = Library::open(Some(path), RTLD_NOW | RTLD_LOCAL).unwrap();
             let entry = library.get::<unsafe extern "C" fn()>(b"lcr_v1_library\0").unwrap();
-            assert!(entry.as_raw_ptr() != ptr::null_mut());
+            assert!(!entry.as_raw_ptr().is_null());
         }
     }
 }
