@@ -230,7 +230,6 @@ fn three_versions_live_at_once() {
     let _alone = alone();
     let factory = factory();
     let plain = store(&factory, "plain", 0);
-    let before = Holds::now().libraries;
     let zero: Instance<dyn Store> = Handle::instance(&plain);
     factory.replace("plain").with(library("plain_1")).timeout(SOON).run().unwrap();
     let one: Instance<dyn Store> = Handle::instance(&plain);
@@ -251,7 +250,6 @@ fn three_versions_live_at_once() {
     while factory.interfaces().iter().any(leaving) {
         thread::yield_now();
     }
-    assert!(Holds::now().libraries > before, "what answers now stays loaded");
 }
 
 #[test]
