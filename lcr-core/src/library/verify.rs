@@ -215,7 +215,7 @@ fn copy_of(file: &File, path: &Path, policy: &Policy) -> Result<(File, Stamp), L
         }
         let copy = if sealed {
             let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-            rustix::fs::fcntl_add_seals(&copy, seals).map_err(|error| failed("seal", error.into()))?;
+            seal(&copy, seals).map_err(|error| failed("seal", error.into()))?;
             copy
         } else {
             reopen(&copy).map_err(|error| failed("reopen", error))?
@@ -223,6 +223,19 @@ fn copy_of(file: &File, path: &Path, policy: &Policy) -> Result<(File, Stamp), L
         return Ok((copy, before));
     }
     Err(LoadError::Changing { path: path.into(), tries: TRIES })
+}
+
+/// Seals a copy. The kernel refuses while a page of it is still being written back
+/// or looked at, which passes.
+fn seal(copy: &File, seals: SealFlags) -> Result<(), Errno> {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        match rustix::fs::fcntl_add_seals(copy, seals) {
+            Err(Errno::BUSY) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            answer => return answer,
+        }
+    }
+    rustix::fs::fcntl_add_seals(copy, seals)
 }
 
 /// An empty file to copy into, and whether it can be sealed.
