@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bench_worker::{Records, Work, records};
+use bench_worker::{Records, Work, boxed, records};
+use lcr_core::gate::{GateHead, InstanceHead, Pins, wait_quiet};
 use lcr_core::{Factory, Handle};
 use lcr_tests::{Profile, Scratch};
 use rounds::{median, quantile, target};
@@ -21,7 +22,9 @@ lcr_core::link!(bench_worker);
 
 fn main() {
     let factory = Factory::builder().without_environment().build();
-    stateless(&factory);
+    for callers in [1, cores()] {
+        stateless(&factory, callers);
+    }
     stateful(&factory);
     callers(&factory);
     throughput(&factory);
@@ -32,11 +35,11 @@ fn cores() -> usize {
     thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// Runs `f` while a thread for each core calls; answers what it answers.
-fn under_load<R>(call: impl Fn() + Sync, f: impl FnOnce() -> R) -> R {
+/// Runs `f` while so many threads call; answers what it answers.
+fn under_load<R>(callers: usize, call: impl Fn() + Sync, f: impl FnOnce() -> R) -> R {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..cores() {
+        for _ in 0..callers {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     for _ in 0..1_000 {
@@ -69,40 +72,74 @@ fn us(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-fn stateless(factory: &Factory) {
+/// By a transaction, and in turns with it by a bare gate around the same call: a swap,
+/// and the wait for the last caller. Where the machine has other work, both wait for a
+/// caller that was put to sleep inside, and it is the ratio that tells.
+fn stateless(factory: &Factory, callers: usize) {
     const TIMES: usize = 2_000;
     let work = factory.reference::<dyn Work>("bench.work", 0).unwrap();
-    let (mut grace, mut whole, mut late) = (Vec::new(), Vec::new(), 0);
+    let (gate, plain) = (GateHead::new("bare"), boxed());
+    let object = 0u64;
+    // SAFETY: the gate outlives both, and nothing is called through them.
+    let instances = [(); 2]
+        .map(|()| unsafe { InstanceHead::new((&raw const object).cast(), std::ptr::null(), 0, &gate) });
+    // SAFETY: both outlive every caller.
+    unsafe { gate.open(&instances[0]) };
+    let (mut switch, mut grace, mut whole, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut late = 0;
+    let mut now = 0;
     under_load(
+        callers,
         || {
             black_box(work.add(1));
+            let inside = gate.enter();
+            black_box(plain.add(black_box(1)));
+            drop(inside);
         },
         || {
-            back_and_forth(factory, "bench.work", TIMES, |report| match report.drained {
-                Some(drained) => {
-                    grace.push(us(report.switched + drained));
-                    whole.push(us(report.prepared + report.switched + drained));
+            back_and_forth(factory, "bench.work", TIMES, |report| {
+                match report.drained {
+                    Some(drained) => {
+                        switch.push(us(report.switched));
+                        grace.push(us(report.switched + drained));
+                        whole.push(us(report.prepared + report.switched + drained));
+                    }
+                    None => late += 1,
                 }
-                None => late += 1,
+                let start = Instant::now();
+                // SAFETY: this thread alone swaps; both outlive every caller.
+                unsafe { gate.swap(&instances[1 - now]) }.unwrap();
+                wait_quiet(&[&instances[now]], Pins::Count, None).unwrap();
+                bare.push(us(start.elapsed()));
+                now = 1 - now;
             });
         },
     );
-    println!(
-        "\nstateless, {} callers, {TIMES} replacements, {late} with somebody inside to the end",
-        cores()
-    );
-    for (what, times) in [("switch + grace", &grace), ("as a whole", &whole)] {
+    println!("\nstateless, {callers} callers, {TIMES} replacements, {late} with somebody inside to the end");
+    let rows = [
+        ("a bare gate", &bare),
+        ("switch", &switch),
+        ("switch + grace", &grace),
+        ("the whole transaction", &whole),
+    ];
+    for (what, times) in rows {
         let at = |part| quantile(times.clone(), part);
         println!(
-            "{what}: p50 {:.1} µs, p90 {:.1}, p99 {:.1}, p99.9 {:.1}",
+            "{what}: p50 {:.1} µs, p90 {:.1}, p99 {:.1}, p99.9 {:.1}; p50 {:.2} times the bare gate's",
             at(0.5),
             at(0.9),
             at(0.99),
-            at(0.999)
+            at(0.999),
+            at(0.5) / median(bare.clone())
         );
     }
-    target("stateless, switch + grace, p50", 30.0, quantile(grace.clone(), 0.5), "µs");
-    target("stateless, switch + grace, p99", 150.0, quantile(grace, 0.99), "µs");
+    target(
+        &format!("stateless, {callers} callers, switch + grace, p50"),
+        30.0,
+        quantile(grace.clone(), 0.5),
+        "µs",
+    );
+    target(&format!("stateless, {callers} callers, switch + grace, p99"), 150.0, quantile(grace, 0.99), "µs");
 }
 
 fn stateful(factory: &Factory) {
@@ -110,6 +147,7 @@ fn stateful(factory: &Factory) {
     let kept = factory.reference::<dyn Records>("bench.records", 0).unwrap();
     let mut held = Vec::new();
     under_load(
+        cores(),
         || {
             black_box(kept.count());
         },
@@ -240,6 +278,7 @@ fn command() {
     let running = lcr_control::Builder::new().directory(&sockets).start().unwrap();
     let mut times = Vec::new();
     under_load(
+        1,
         || {
             black_box(work.add(1));
         },
@@ -260,9 +299,8 @@ fn command() {
         },
     );
     println!(
-        "\n`lcr replace`, a library of {} KiB, {} callers: p90 {:.2} ms",
+        "\n`lcr replace`, a library of {} KiB, 1 caller: p90 {:.2} ms",
         size / 1024,
-        cores(),
         quantile(times.clone(), 0.9)
     );
     target("`lcr replace` as a whole, p50", 10.0, median(times), "ms");

@@ -31,11 +31,20 @@ pub struct Plain(&'static dyn Work);
 
 impl Plain {
     /// That of the side that `work` is on.
+    #[must_use]
     pub fn of(work: &Handle<dyn Work>) -> Plain {
         let (data, vtable) = work.plain();
         // SAFETY: the two words of a leaked `Box<dyn Work>`; both sides are built in
         // one run of cargo, which the benchmark does, and so agree on the layout.
         Plain(unsafe { std::mem::transmute::<[u64; 2], &'static dyn Work>([data, vtable]) })
+    }
+}
+
+impl Plain {
+    /// What is called.
+    #[must_use]
+    pub fn get(self) -> &'static dyn Work {
+        std::hint::black_box(self).0
     }
 }
 
@@ -213,7 +222,7 @@ pub mod components {
 
     impl Driver for Caller {
         fn drive(&self, work: Handle<dyn Work>, way: u32, calls: u64) -> Duration {
-            let boxed = black_box(Plain::of(&work)).0;
+            let boxed = Plain::of(&work).get();
             let pinned = Handle::instance(&work);
             match Way::ALL[way as usize] {
                 Way::Boxed => add(calls, |x| boxed.add(x)),
