@@ -11,6 +11,7 @@
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
 
+mod describe;
 mod health;
 mod history;
 mod index;
@@ -20,7 +21,6 @@ mod loaded;
 mod offer;
 mod plan;
 mod replace;
-mod report;
 mod retire;
 mod search;
 mod slot;
