@@ -38,8 +38,6 @@ impl<'g> Closed<'g> {
             gate.accepts_successor(&p.name, p.offer.version(), p.offer.contract().as_ref())
                 .map_err(|error| Failure::new(&p.name, Step::Switch, error))?;
         }
-        let name = prepared.first().map_or("", |p| &p.name);
-        check_barrier().map_err(|error| Failure::new(name, Step::Switch, error.into()))?;
         let successions: Vec<Succession<'_>> = prepared.iter().map(|p| p.succession(inner)).collect();
         let known: Vec<(&str, Vec<&GateRef>)> = prepared
             .iter()
@@ -93,6 +91,10 @@ pub(super) fn switch_open(
             p.build()?;
             patience.check().map_err(|error| Failure::new(&p.name, Step::Build, error))?;
         }
+        // Without it nobody could ever tell when the old version is quiet. (Whoever
+        // holds has passed it already.)
+        let name = prepared.first().map_or("", |p| &p.name);
+        check_barrier().map_err(|error| Failure::new(name, Step::Switch, error.into()))?;
         report.prepared = start.elapsed();
         let switching = Instant::now();
         let gates: Vec<GateRef> = prepared.iter().flat_map(|p| &p.targets).map(|t| t.gate.clone()).collect();
