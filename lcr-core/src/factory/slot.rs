@@ -173,9 +173,8 @@ impl Line {
     /// The refusal of what this line is just constructing or releasing, if it is.
     #[cold]
     fn is_at(&self, factory: u64, name: &str, version: i32) -> Option<ReferenceError> {
-        let is_same = |step: &&Step| {
-            step.name == name && step.once.is_some_and(|(once, _)| once == (factory, version))
-        };
+        let is_same =
+            |step: &&Step| step.name == name && step.once.is_some_and(|(once, _)| once == (factory, version));
         let (_, stage) = self.steps().rfind(is_same)?.once?;
         let path = self.steps().map(|step| &*step.name).chain([name]).map(str::to_owned).collect();
         Some(ReferenceError::Reentered { name: name.to_owned(), stage, path })

@@ -164,7 +164,7 @@ fn what_fails_exits_1_with_a_sentence_and_the_whole_report() {
         json!({
             "interface": "counter", "from": 1, "to": null, "file": "[W]/here/missing.so", "prepared_us": null,
             "held_us": null, "switched_us": null, "drained_us": null, "held_calls": null, "result": "failed",
-            "step": "prepare", "inside": [],
+            "step": "prepare", "inside": [], "kept": [],
             "error": "[W]/here/missing.so: cannot be opened: No such file or directory (os error 2)",
         })
     );
