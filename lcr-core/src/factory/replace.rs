@@ -50,10 +50,10 @@ pub use self::report::{Replaced, Report};
 use self::switch::switch_open;
 use self::turn::Patience;
 pub(super) use self::turn::Turn;
-use super::Factory;
 use super::health::{Health, Window};
 use super::history::{Entry, sha256_of};
 use super::offer::Offer;
+use super::{Factory, sweep};
 
 /// How long a replacement waits for callers to leave, unless it is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -258,7 +258,13 @@ impl Replacement {
     /// The step that failed, and why. The old version serves on.
     pub fn run(self) -> Result<Report, Failure> {
         let start = Instant::now();
-        let outcome = self.transact(start);
+        let mut outcome = self.transact(start);
+        // All that was loaded in vain is gone now, or it is told.
+        let kept = sweep();
+        match &mut outcome {
+            Ok(report) => report.kept = kept,
+            Err(failure) => failure.kept = kept,
+        }
         let inner = &self.factory.inner;
         match &outcome {
             Ok(report) => {

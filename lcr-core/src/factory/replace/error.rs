@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::super::KeptLibrary;
 use crate::contract::Mismatch;
 use crate::error::ReferenceError;
 use crate::gate::{BarrierRefused, HoldRefused, Inside, NotQuiet};
@@ -56,11 +57,13 @@ pub struct Failure {
     pub error: ReplaceError,
     /// When.
     pub time: SystemTime,
+    /// As [`Report::kept`](super::Report::kept).
+    pub kept: Vec<KeptLibrary>,
 }
 
 impl Failure {
     pub(super) fn new(interface: &str, step: Step, error: ReplaceError) -> Self {
-        Failure { interface: interface.to_owned(), step, error, time: SystemTime::now() }
+        Failure { interface: interface.to_owned(), step, error, time: SystemTime::now(), kept: Vec::new() }
     }
 
     pub(super) fn of_component(interface: &str, step: Step, what: &'static str, refusal: Refusal) -> Self {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::KeptLibrary;
+
 /// What a replacement did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -22,6 +24,9 @@ pub struct Report {
     pub drained: Option<Duration>,
     /// How many calls waited.
     pub held_calls: u64,
+    /// Libraries that nothing refers to any more and that are mapped still, with the
+    /// reason: of this replacement, or of an earlier one.
+    pub kept: Vec<KeptLibrary>,
 }
 
 /// One interface of a [`Report`].
