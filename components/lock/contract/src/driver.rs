@@ -11,8 +11,9 @@
 //!    driver watches it. It does not die with the process that called.
 //! 2. An owner's resources are those that were added to *it*. An owner with none
 //!    acquires and releases nothing: zero never means all.
-//! 3. Acquiring what the same guest (by pid, else by uuid) holds already succeeds, in
-//!    whichever process it was acquired; releasing what it does not hold succeeds.
+//! 3. Acquiring what the guest's process holds already succeeds, in whichever process
+//!    it was acquired; releasing what it does not hold succeeds. A second process is
+//!    a second guest, whatever its name and uuid.
 //! 4. All or none: an acquire that fails holds nothing that it did not hold before.
 //! 5. A state is bound to its owner. One of another owner is ignored, as none.
 //! 6. Nobody waits for a lock: what is held is refused at once, with the holder where

@@ -31,13 +31,21 @@
 //! | [`Driver::complete_out`], [`Driver::complete_in`] | `CompleteMigrateOut`, `CompleteMigrateIn` | `drvRelease` on the source, `drvAcquire` with its state on the destination |
 //! | [`Driver::cancel_out`], [`Driver::cancel_in`] | the same with `CANCEL` | `drvAcquire` on the source again |
 //!
+//! [`life`] is the API above it, in which the sequences of the first design are
+//! documents that are tests, and what is out of order does not compile. [`book`] and
+//! [`record`] are what drivers are made with.
+//!
 //! What both leave open is said here: in which process a lock is taken, what ties it
 //! to the guest, what a state may be used for. See [`driver`].
 
+pub mod book;
 pub mod driver;
 pub mod error;
 pub mod grant;
 pub mod guest;
+mod inherit;
+pub mod life;
+pub mod record;
 pub mod resource;
 
 pub use driver::{About, Driver, Features, Owned, Stage};
