@@ -693,13 +693,25 @@ impl Locks {
             let place = self.place(operation, resource)?;
             let known = at.map(|at| (entry.own.held[at].inode, entry.own.held[at].offset));
             let known = known.or_else(|| Some((place.inode()?, place.offset)));
-            let all = known.map_or_else(Vec::new, |(inode, offset)| seen(inode, offset));
-            for lock in all.iter().filter(|seen| seen.is_of(pid, entry.own.start)) {
-                let file = lock.fetch().map_err(|error| {
-                    let mut refusal = cannot_reach(operation, Some(lock.pid)).on(resource);
-                    refusal.reason = format!("{}: {error}", refusal.reason);
-                    refusal
-                })?;
+            let of_it = |(inode, offset)| {
+                let all = seen(inode, offset).into_iter();
+                all.filter(|lock| lock.is_of(pid, entry.own.start)).collect::<Vec<Seen>>()
+            };
+            // Until none is seen: a process that was just forked has all that its parent
+            // has, and is another one before it can be asked.
+            for lock in std::iter::repeat_with(|| known.map_or_else(Vec::new, of_it))
+                .take_while(|locks| !locks.is_empty())
+                .flatten()
+            {
+                let file = match lock.fetch() {
+                    Ok(file) => file,
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EBADF | libc::ESRCH)) => continue,
+                    Err(error) => {
+                        let mut refusal = cannot_reach(operation, Some(lock.pid)).on(resource);
+                        refusal.reason = format!("{}: {error}", refusal.reason);
+                        return Err(refusal);
+                    }
+                };
                 unlock(&file, lock.offset).map_err(failed)?;
                 if lock.pid != pid
                     && process::program_of(lock.pid).as_deref() == Some("lcr-lock-keeper")
