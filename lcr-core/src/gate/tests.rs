@@ -7,6 +7,7 @@
 //! ```
 
 use std::ptr;
+use std::sync::atomic::AtomicI32;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -345,10 +346,13 @@ mod machine {
 
     #[test]
     fn a_thread_that_died_inside_is_named_as_gone() {
+        static DIED: AtomicI32 = AtomicI32::new(0);
         extern "C" fn die(gate: *mut libc::c_void) -> *mut libc::c_void {
             // SAFETY: the test passes a leaked gate.
             let gate = unsafe { &*gate.cast::<GateHead>() };
             std::mem::forget(gate.enter());
+            // SAFETY: takes nothing.
+            DIED.store(unsafe { libc::gettid() }, Ordering::Release);
             // SAFETY: ends this thread alone, running no destructor.
             unsafe { libc::syscall(libc::SYS_exit, 0) };
             ptr::null_mut()
@@ -362,6 +366,12 @@ mod machine {
         assert_eq!(made, 0);
         // SAFETY: joined once; the kernel itself tells the waiter.
         assert_eq!(unsafe { libc::pthread_join(thread, ptr::null_mut()) }, 0);
+        // The kernel wakes who joins before the thread has left the process.
+        let tid = DIED.load(Ordering::Acquire);
+        // SAFETY: signal 0 only asks.
+        while unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) } == 0 {
+            thread::yield_now();
+        }
         f.swap(1);
         let stuck = wait_quiet(&[f.instances[0]], Pins::Ignore, Some(Instant::now())).unwrap_err();
         let NotQuiet::Deadline(stuck) = stuck else { panic!("{stuck}") };

@@ -12,7 +12,7 @@
 //! * What an operation has taken before it fails is closed, and so free again.
 //! * The card says what is held, at all times.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -67,6 +67,8 @@ struct Held {
     lease: bool,
     /// Ours; none if only the guest's process has one.
     file: Option<OwnedFd>,
+    /// The file is open in the place that the guest comes from, too.
+    shared: bool,
     keeper: Option<Arc<Keeper>>,
 }
 
@@ -116,6 +118,19 @@ fn place_of(more: &[Vec<u8>]) -> Option<(Inode, i64)> {
     let (device, number) = str::from_utf8(inode).ok()?.split_once(':')?;
     let inode = Inode { device: device.parse().ok()?, number: number.parse().ok()? };
     Some((inode, str::from_utf8(offset).ok()?.parse().ok()?))
+}
+
+/// Unlocks what was taken for nothing.
+///
+/// Closing would not do: a process that another thread forks just then has the file
+/// open until it becomes a program of its own.
+fn give_back(taken: &[Held]) {
+    for held in taken.iter().filter(|held| !held.shared) {
+        if let Some(file) = &held.file {
+            // Closing it is next.
+            let _ = unlock(file, held.offset);
+        }
+    }
 }
 
 /// This host's name.
@@ -236,7 +251,15 @@ impl Locks {
                 let Some((inode, offset)) = place_of(more) else { continue };
                 let lease = self.directory.is_some() && matches!(resource, Resource::Disk(_));
                 entry.resources.push(resource.clone());
-                entry.own.held.push(Held { resource, inode, offset, lease, file: None, keeper: None });
+                entry.own.held.push(Held {
+                    resource,
+                    inode,
+                    offset,
+                    lease,
+                    file: None,
+                    shared: false,
+                    keeper: None,
+                });
             }
             for descriptor in grant.descriptors {
                 adopt(entry, descriptor);
@@ -505,23 +528,49 @@ impl Locks {
     ) -> Result<Vec<Held>, Error> {
         let mut taken: Vec<Held> = Vec::with_capacity(wanted.len());
         for resource in wanted {
-            let place = self.place(operation, resource)?;
-            let (opened, inode) = place.open(NAME, operation, resource)?;
-            let offset = place.offset;
-            let same = |held: &&Held| held.inode == inode && held.offset == offset;
-            if let Some(other) = entry.own.held.iter().chain(&taken).find(same) {
-                let reason = format!("it is the same as {}, which the guest has already", other.resource);
-                return Err(Error::new(Kind::Invalid, NAME, operation, reason)
-                    .on(resource)
-                    .with_hint("name it once"));
+            match self.take_one(entry, operation, resource, &taken, &mut offered) {
+                Ok(held) => taken.push(held),
+                Err(error) => {
+                    give_back(&taken);
+                    return Err(error);
+                }
             }
-            let fits = |file: &OwnedFd| Inode::of_descriptor(file).is_ok_and(|of_it| of_it == inode);
-            let handed = offered.iter().position(fits).map(|at| offered.swap_remove(at));
-            let file = self.lock_one(entry, operation, resource, &place, inode, handed, opened)?;
-            let lease = place.leases;
-            taken.push(Held { resource: resource.clone(), inode, offset, lease, file, keeper: None });
         }
         Ok(taken)
+    }
+
+    fn take_one(
+        &self,
+        entry: &Its,
+        operation: Operation,
+        resource: &Resource,
+        taken: &[Held],
+        offered: &mut Vec<OwnedFd>,
+    ) -> Result<Held, Error> {
+        let place = self.place(operation, resource)?;
+        let (opened, inode) = place.open(NAME, operation, resource)?;
+        let offset = place.offset;
+        let same = |held: &&Held| held.inode == inode && held.offset == offset;
+        if let Some(other) = entry.own.held.iter().chain(taken).find(same) {
+            let reason = format!("it is the same as {}, which the guest has already", other.resource);
+            return Err(Error::new(Kind::Invalid, NAME, operation, reason)
+                .on(resource)
+                .with_hint("name it once"));
+        }
+        let fits = |file: &OwnedFd| Inode::of_descriptor(file).is_ok_and(|of_it| of_it == inode);
+        let handed = offered.iter().position(fits).map(|at| offered.swap_remove(at));
+        let was_handed = handed.as_ref().map(|file| file.as_raw_fd());
+        let file = self.lock_one(entry, operation, resource, &place, inode, handed, opened)?;
+        let shared = file.as_ref().is_some_and(|file| was_handed == Some(file.as_raw_fd()));
+        Ok(Held {
+            resource: resource.clone(),
+            inode,
+            offset,
+            lease: place.leases,
+            file,
+            shared,
+            keeper: None,
+        })
     }
 
     /// Locks one. No descriptor if the guest's process has it already.
@@ -589,6 +638,7 @@ impl Locks {
         entry.stage = Stage::Acquired;
         let granted = self.grant(owner, entry, operation, before);
         if granted.is_err() {
+            give_back(&entry.own.held[before..]);
             entry.own.held.truncate(before);
             entry.stage = stage;
         }
@@ -839,7 +889,15 @@ impl Locks {
                         Some(keepers.iter().find(|keeper| keeper.pid == pid).ok_or_else(broken)?.clone())
                     }
                 };
-                own.held.push(Held { resource, inode, offset, lease: text(3)? == "true", file, keeper });
+                own.held.push(Held {
+                    resource,
+                    inode,
+                    offset,
+                    lease: text(3)? == "true",
+                    file,
+                    shared: false,
+                    keeper,
+                });
             }
             locks.see_to(owner, &mut entry, Operation::Load)?;
             locks.book.restore(owner, entry);
