@@ -163,6 +163,9 @@ impl fmt::Display for Offer {
 }
 
 fn describe(registration: &Registration, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if registration.package().is_empty() {
+        return write!(f, "C component of `{}`, compiled in", registration.name());
+    }
     write!(
         f,
         "component `{}` of {} {}, compiled in",

@@ -23,6 +23,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::error::LoadError;
 use super::verify::Candidate;
 use crate::border;
+use crate::descriptor::Comp;
+use crate::registry;
 
 /// One thread maps or unmaps at a time, so that what it reads from
 /// `/proc/self/maps` afterwards is its own doing. Not held while a library's own
@@ -43,6 +45,8 @@ pub struct Object {
     /// The file that is mapped, open as long as it is.
     file: Option<fs::File>,
     mapping: Mapping,
+    /// The C components that its ELF constructors registered.
+    pub(super) registered: Vec<*const Comp>,
     pub(super) nodelete: bool,
     closed: bool,
 }
@@ -83,7 +87,8 @@ impl Object {
         if by_path && linker::is_open(&name) {
             return Err(swapped("one is open under this name"));
         }
-        let handle = linker::open(&name).map_err(|message| {
+        let (opened, registered) = registry::collect(|| linker::open(&name));
+        let handle = opened.map_err(|message| {
             // The linker names what it was given, which says nothing to a person.
             link(message.replace(&*name.to_string_lossy(), &path.to_string_lossy()))
         })?;
@@ -105,7 +110,8 @@ impl Object {
                 return Err(swapped("the path names another file now"));
             }
         }
-        Ok(Object { path, handle, file: Some(file), mapping, nodelete: dynamic.nodelete, closed: false })
+        let nodelete = dynamic.nodelete;
+        Ok(Object { path, handle, file: Some(file), mapping, registered, nodelete, closed: false })
     }
 
     /// The path it was verified under.
@@ -141,6 +147,12 @@ impl Object {
     #[must_use]
     pub fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
         linker::symbol(self.handle, name).filter(|address| self.mapping.range.contains(&address.addr()))
+    }
+
+    /// Whether its ELF constructors registered components, as those of a C library do.
+    #[must_use]
+    pub fn has_registered(&self) -> bool {
+        !self.registered.is_empty()
     }
 
     /// Whose symbol of that name the dynamic linker finds instead.
