@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::descriptor::Comp;
 use crate::error::ReferenceError;
 use crate::factory::{CReference, Factory};
+use crate::library::probe;
 use crate::registry;
 
 thread_local! {
@@ -184,6 +185,13 @@ pub unsafe fn register(comp: *const Comp) {
     });
 }
 
+/// What a program with these calls does before anything else: if it was started to look
+/// into a library, it does that and ends. Else nothing happens.
+pub extern "C" fn at_start() {
+    // A panic must not leave a constructor, and there is nobody to tell.
+    let _ = catch_unwind(probe::at_start);
+}
+
 /// Gives this program the three functions that C components expect of it.
 ///
 /// Written once, at the root of the program's crate. The linker must export them, which
@@ -222,6 +230,11 @@ macro_rules! export_to_c {
             extern "C" fn lcr_ifact_release(handle: u64) -> c_int {
                 $crate::c::release(handle)
             }
+
+            // Before other constructors, and thus before `main`.
+            #[used]
+            #[unsafe(link_section = ".init_array.00001")]
+            static AT_START: extern "C" fn() = $crate::c::at_start;
         };
     };
 }

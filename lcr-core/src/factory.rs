@@ -51,6 +51,7 @@ use self::loaded::Loaded;
 pub use self::loaded::{KeptLibrary, sweep};
 use self::offer::Offer;
 pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
+pub(crate) use self::report::component;
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
 pub use self::status::{Event, Stage, Status};

@@ -25,7 +25,13 @@ static EXPORTED: (
     unsafe extern "C" fn(*const Comp),
     unsafe extern "C" fn(*mut u64, *const c_char, c_int, *mut *mut c_void, *mut c_void) -> c_int,
     extern "C" fn(u64) -> c_int,
-) = (lcr_component_register, lcr_ifact_reference, lcr_ifact_release);
+    &extern "C" fn(),
+) = (lcr_component_register, lcr_ifact_reference, lcr_ifact_release, &AT_START);
+
+/// Called before the program's own constructors.
+#[used]
+#[unsafe(link_section = ".init_array.00001")]
+static AT_START: extern "C" fn() = c::at_start;
 
 /// The built-in directory of components.
 const BUILT_IN: &str = match option_env!("LCRSODIR") {

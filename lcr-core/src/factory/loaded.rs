@@ -71,9 +71,10 @@ impl Code {
                 Unload::Unloaded => Ok(()),
                 Unload::Kept { reason, library } => Err((reason, Code::Rust(library))),
             },
-            // SAFETY: as above.
             Code::C(library) => {
-                unsafe { library.try_unload() }.map_err(|(reason, library)| (reason, Code::C(library)))
+                // SAFETY: as above.
+                let unloaded = unsafe { library.try_unload() };
+                unloaded.map_err(|(reason, library)| (reason, Code::C(library)))
             }
         }
     }

@@ -87,7 +87,7 @@ impl Seen {
 
     /// Keeps what it was seen to register.
     pub(crate) fn tell(&self, registered: Vec<Interface>) {
-        let nothing = || Err("it registers no component when it is loaded".to_owned());
+        let nothing = || Err(probe::NOTHING.to_owned());
         let _ = self.told.set(if registered.is_empty() { nothing() } else { Ok(registered) });
     }
 

@@ -264,7 +264,7 @@ impl<'a> Line<'a> {
 
 /// The dynamic linker and the unwinder.
 #[cfg(not(target_feature = "crt-static"))]
-mod linker {
+pub(super) mod linker {
     use std::ffi::{CString, c_int};
     use std::os::unix::ffi::OsStrExt;
     use std::ptr::null_mut;
@@ -355,30 +355,32 @@ mod linker {
         fn _Unwind_GetIP(context: *mut UnwindContext) -> usize;
     }
 
-    struct Search<'a> {
-        range: &'a Range<usize>,
-        found: bool,
-    }
+    struct Visitor<'a>(&'a mut dyn FnMut(usize) -> bool);
 
-    extern "C-unwind" fn visit(context: *mut UnwindContext, search: *mut c_void) -> c_int {
+    extern "C-unwind" fn visit(context: *mut UnwindContext, visitor: *mut c_void) -> c_int {
         const NO_REASON: c_int = 0;
         const NORMAL_STOP: c_int = 4;
         // SAFETY: the unwinder's context, for this frame.
         let address = unsafe { _Unwind_GetIP(context) };
-        // SAFETY: the `Search` of `stack_touches`, which waits for us.
-        let search = unsafe { &mut *search.cast::<Search<'_>>() };
-        if search.range.contains(&address) {
-            search.found = true;
-            return NORMAL_STOP;
-        }
-        NO_REASON
+        // SAFETY: the `Visitor` of `any_frame`, which waits for us.
+        let visitor = unsafe { &mut *visitor.cast::<Visitor<'_>>() };
+        if (visitor.0)(address) { NORMAL_STOP } else { NO_REASON }
+    }
+
+    /// Is there a frame on this thread's stack, by its address, for which `is_it` holds?
+    pub(in crate::library) fn any_frame(mut is_it: impl FnMut(usize) -> bool) -> bool {
+        let mut found = false;
+        let mut visitor = Visitor(&mut |address| {
+            found |= is_it(address);
+            found
+        });
+        // SAFETY: `visit` takes the argument for what it is, and does not unwind.
+        unsafe { _Unwind_Backtrace(visit, (&raw mut visitor).cast()) };
+        found
     }
 
     pub(super) fn stack_touches(range: &Range<usize>) -> bool {
-        let mut search = Search { range, found: false };
-        // SAFETY: `visit` takes the argument for what it is, and does not unwind.
-        unsafe { _Unwind_Backtrace(visit, (&raw mut search).cast()) };
-        search.found
+        any_frame(|address| range.contains(&address))
     }
 }
 
