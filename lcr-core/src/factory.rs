@@ -11,6 +11,7 @@
 //! or tests that want to be alone, build their own. Each factory has singletons
 //! of its own.
 
+mod describe;
 mod health;
 mod history;
 mod index;
@@ -21,7 +22,6 @@ mod loaded;
 mod offer;
 mod plan;
 mod replace;
-mod report;
 mod retire;
 mod search;
 mod slot;
@@ -40,6 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
+pub(crate) use self::describe::component;
 pub use self::health::Health;
 use self::history::History;
 pub use self::history::{Entry, Outcome, Timings};
@@ -51,7 +52,6 @@ use self::loaded::Loaded;
 pub use self::loaded::{KeptLibrary, sweep};
 use self::offer::Offer;
 pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
-pub(crate) use self::report::component;
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
 pub use self::status::{Event, Stage, Status};

@@ -88,6 +88,9 @@ fn a_while() -> Duration {
     Duration::from_millis(if std::env::var_os("LCR_LONG").is_some() { 20_000 } else { 700 })
 }
 
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(60);
+
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -205,6 +208,47 @@ fn the_last_handle_may_go_at_any_time() {
         thread::yield_now();
     }
     assert_eq!(DROPPED.load(Ordering::SeqCst) - dropped, built, "each that was built is destroyed, once");
+}
+
+#[test]
+fn handles_are_cloned_and_dropped_while_a_call_is_inside() {
+    let _alone = alone();
+    let factory = factory();
+    let chain: Handle<dyn Version> = factory.reference("chain", 0).unwrap();
+    let (inside, is_inside) = mpsc::channel();
+    let (go, may_go) = mpsc::channel();
+    *WAIT.lock().unwrap() = Some((inside, may_go));
+    thread::scope(|scope| {
+        let own = chain.clone();
+        let caller = scope.spawn(move || (own.wait(), own.version()));
+        is_inside.recv().unwrap();
+        // The one that it was cloned from goes, and another comes.
+        let other = chain.clone();
+        drop(chain);
+        let replacing = scope.spawn(|| factory.replace("chain").version(1).timeout(LONG).run().unwrap());
+        while other.version() != 1 {
+            thread::yield_now();
+        }
+        // Only the caller's is left.
+        drop(other);
+        go.send(()).unwrap();
+        assert_eq!(caller.join().unwrap(), (0, 1), "the call ends where it began, the next one does not");
+        assert!(replacing.join().unwrap().drained.is_some());
+    });
+    let references = factory.interfaces().into_iter().find(|i| i.name == "chain").unwrap().references;
+    assert_eq!(references, 0);
+}
+
+#[test]
+fn all_of_it_holds_without_membarrier() {
+    if std::env::var_os("LCR_NO_MEMBARRIER").is_some() {
+        assert!(lcr_core::gate::readers_pay_a_fence(), "LCR_NO_MEMBARRIER is not heeded");
+        return;
+    }
+    let _alone = alone();
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = again.env("LCR_NO_MEMBARRIER", "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

@@ -3,15 +3,25 @@
 //!
 //! - In a `sh` block each line is a command that must succeed.
 //! - In a `console` block what stands below a `$` line is what the command says,
-//!   on both streams, or on standard output if it is cargo that runs it; a `…` stands for the rest of a line, a line `…` for the rest
-//!   of the output. A command with nothing below it must succeed.
+//!   on both streams, or on standard output if it is cargo that runs it. A `…`
+//!   stands for a part of a line, a line `…` for some lines; a time for any time; how
+//!   far columns are apart does not matter. A command with nothing below it must
+//!   succeed.
+//! - A `console stays` block is a terminal of its own: its command is left running
+//!   while those below it run, and interrupted at the end. What stands below it is
+//!   what it has said by then.
 //! - A `rust` block begins with the file that it is taken from.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use lcr_tests::{run, told, workspace};
+use lcr_tests::{Scratch, run, told, workspace};
 
 /// This is the command that is running just now. CI runs it under its own name.
 const THIS: &str = "cargo test --workspace";
@@ -48,46 +58,118 @@ fn target() -> PathBuf {
     program.ancestors().nth(3).unwrap().to_owned()
 }
 
-/// Runs a line of the README in the workspace's directory; answers what it said.
-#[track_caller]
-fn says(line: &str) -> (bool, String) {
+/// A shell that runs a line of the README in the workspace's directory. Programs that
+/// can be asked have their sockets in `sockets`, where there are no others.
+fn shell(line: &str, sockets: &Scratch) -> Command {
     let target = target().display().to_string();
     let mut shell = Command::new("bash");
     let streams = if line.starts_with("cargo ") { "" } else { "exec 2>&1\n" };
     let line = line.replace("target/", &format!("{target}/"));
     shell.args(["-euo", "pipefail", "-c", &format!("{streams}{line}")]);
     shell.current_dir(workspace()).env("CARGO_TARGET_DIR", &target).env("CARGO_TERM_QUIET", "true");
-    shell.env_remove("LCR_PATH").env("RUST_BACKTRACE", "0").env("NO_COLOR", "1");
+    shell.env_remove("LCR_PATH").env("RUST_BACKTRACE", "0").env("NO_COLOR", "1").env_remove("COLUMNS");
+    shell.env("LCR_RUNTIME_DIR", sockets.path());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
             shell.env_remove(name);
         }
     }
+    shell
+}
+
+/// Whether a line of the README succeeds, and what it says.
+#[track_caller]
+fn says(line: &str, sockets: &Scratch) -> (bool, String) {
+    let mut shell = shell(line, sockets);
     let output = run(&mut shell);
-    if !output.status.success() && streams.is_empty() {
+    if !output.status.success() && line.starts_with("cargo ") {
         return (false, told(&shell, &output));
     }
-    (output.status.success(), String::from_utf8_lossy(&output.stdout).replace(&target, "target"))
+    (output.status.success(), short(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The target directory under its short name.
+fn short(said: &str) -> String {
+    said.replace(&target().display().to_string(), "target")
+}
+
+/// A command that is left running.
+struct Staying {
+    command: String,
+    shown: Vec<String>,
+    child: Child,
+    lines: Receiver<String>,
+    said: String,
+}
+
+/// No command takes longer to say something.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Staying {
+    /// Returns when it has said the first line.
+    fn start(command: &str, shown: Vec<String>, sockets: &Scratch) -> Staying {
+        let mut shell = shell(&format!("exec {command}"), sockets);
+        let mut child = shell.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, lines) = channel();
+        thread::spawn(move || said.map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+        let mut staying = Staying { command: command.to_owned(), shown, child, lines, said: String::new() };
+        assert!(staying.hears(Instant::now() + PATIENCE), "{} says nothing", staying.command);
+        staying
+    }
+
+    /// Waits for one more line.
+    fn hears(&mut self, deadline: Instant) -> bool {
+        let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        self.said.extend(line.iter().flat_map(|line| [short(line), "\n".to_owned()]));
+        line.is_ok()
+    }
+
+    /// Interrupts it, once it has said what is shown.
+    fn end(mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !looks_like(&self.shown, &self.said) {
+            let Staying { command, shown, said, .. } = &self;
+            let difference = format!("$ {command}\n{said}\nThe README shows:\n{}", shown.join("\n"));
+            assert!(self.hears(deadline), "{difference}");
+        }
+        // SAFETY: a signal to a child that nobody has waited for.
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) };
+        let status = self.child.wait().unwrap();
+        assert!(status.success() || status.signal() == Some(libc::SIGINT), "$ {}: {status}", self.command);
+    }
+}
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Does `said` look like what the README shows?
 fn looks_like(shown: &[String], said: &str) -> bool {
-    let mut said = said.lines();
-    for shown in shown {
-        if shown == "…" {
-            return said.next().is_some();
-        }
-        let Some(said) = said.next() else { return false };
-        if !line_looks_like(shown, said) {
-            return false;
-        }
+    let said: Vec<&str> = said.lines().collect();
+    lines_look_like(shown, &said)
+}
+
+fn lines_look_like(shown: &[String], said: &[&str]) -> bool {
+    match (shown, said) {
+        ([], _) => said.is_empty(),
+        ([some, shown @ ..], _) if some == "…" => match shown {
+            [] => !said.is_empty(),
+            _ => (0..=said.len()).any(|at| lines_look_like(shown, &said[at..])),
+        },
+        ([line, shown @ ..], [one, said @ ..]) => line_looks_like(line, one) && lines_look_like(shown, said),
+        (_, []) => false,
     }
-    said.next().is_none()
 }
 
 fn line_looks_like(shown: &str, said: &str) -> bool {
     // The one sample that looks at the clock.
     let said = said.replace("Good afternoon", "Good morning").replace("Good evening", "Good morning");
+    // Wherever that is.
+    let (shown, said) = (timeless(&shown.replace("…/target/", "target/")), timeless(&said));
     let mut rest = said.as_str();
     let mut parts = shown.split('…');
     let Some(after) = rest.strip_prefix(parts.next().unwrap_or("")) else { return false };
@@ -99,9 +181,32 @@ fn line_looks_like(shown: &str, said: &str) -> bool {
     rest.is_empty()
 }
 
+/// A line's words, one blank apart, with a word for each time.
+fn timeless(line: &str) -> String {
+    const TIME: &str = "TIME";
+    let indent = line.len() - line.trim_start().len();
+    let mut words: Vec<String> = Vec::new();
+    for word in line.split_whitespace() {
+        let unit = word.trim_end_matches([',', ';', ')']);
+        let is_number = |word: &String| word.parse::<f64>().is_ok();
+        if ["ns", "µs", "ms", "s"].contains(&unit) && words.last().is_some_and(is_number) {
+            words.pop();
+            words.pop_if(|word| word == "under");
+            words.push(format!("{TIME}{}", &word[unit.len()..]));
+            continue;
+        }
+        let is_moment =
+            |mark| word.matches(mark).count() == 2 && word.starts_with(|c: char| c.is_ascii_digit());
+        words.push(if is_moment(':') || is_moment('-') { TIME.to_owned() } else { word.to_owned() });
+    }
+    line[..indent].to_owned() + &words.join(" ")
+}
+
 #[test]
 fn its_commands_say_what_it_shows() {
-    for block in of_kind("console") {
+    let sockets = Scratch::new();
+    let mut staying = Vec::new();
+    for block in blocks().into_iter().filter(|block| block.kind.starts_with("console")) {
         let mut lines = block.lines.iter().peekable();
         while let Some(line) = lines.next() {
             let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("{line:?} follows no command"));
@@ -109,7 +214,11 @@ fn its_commands_say_what_it_shows() {
             while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
                 shown.push(line.clone());
             }
-            let (fine, said) = says(command);
+            if block.kind == "console stays" {
+                staying.push(Staying::start(command, shown, &sockets));
+                continue;
+            }
+            let (fine, said) = says(command, &sockets);
             if shown.is_empty() {
                 assert!(fine, "$ {command}\n{said}");
             }
@@ -120,6 +229,9 @@ fn its_commands_say_what_it_shows() {
             );
         }
     }
+    // The program last, which has most to say: whether anything was lost.
+    assert!(!staying.is_empty());
+    staying.into_iter().rev().for_each(Staying::end);
 }
 
 #[test]
@@ -130,7 +242,7 @@ fn its_two_commands_are_the_ones_that_ci_runs() {
     for line in &block.lines {
         assert!(ci.lines().any(|of_ci| of_ci.contains(&format!("as_user {line}"))), "{line}");
         if line != THIS {
-            let (fine, said) = says(line);
+            let (fine, said) = says(line, &Scratch::new());
             assert!(fine, "$ {line}\n{said}");
         }
     }
@@ -159,4 +271,14 @@ fn what_it_shows_is_compared_to_the_last_line() {
     assert!(!looks_like(&shown("rustc …, 1 component"), "rustc 1.95.0, 2 components\n"));
     assert!(looks_like(&shown("at …"), "at noon\n"));
     assert!(!looks_like(&shown(""), "more\n"));
+    assert!(looks_like(&shown("a\n…\nz"), "a\nb\nc\nz\n"));
+    assert!(!looks_like(&shown("a\n…\nz"), "a\nb\n"));
+    assert!(!looks_like(&shown("a\n…\nz"), "a\nz\nb\n"));
+    assert!(looks_like(
+        &shown("12:00:01.5  held for 97 µs (2 waited)"),
+        "23:59:59.9  held for 3.6 ms (2 waited)"
+    ));
+    assert!(looks_like(&shown("2026-11-21 12:00:01  a   1 s  b"), "2027-01-01 00:00:00  a  under 1 µs  b"));
+    assert!(!looks_like(&shown("a in 3 ms, b"), "a in 3 ms; b"));
+    assert!(!looks_like(&shown("version 1 → 2"), "version 2 → 1"));
 }

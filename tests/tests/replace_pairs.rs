@@ -9,13 +9,14 @@ mod replaced;
 mod replacing;
 
 use std::ffi::c_int;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use lcr_core::factory::{Factory, ReplaceError, Stage, Step};
+use lcr_core::factory::{Factory, ReplaceError, Replacement, Stage, Step, sweep};
 use lcr_core::{Handle, Instance};
 use replaced::{Script, Store};
-use replacing::{Holds, alone, factory, library};
+use replacing::{Holds, again_without_membarrier, alone, factory, library, no_script, script};
 
 store!(store_0, crate::replaced, 0, [1, 2], 1, 1..=1);
 store!(store_1, crate::replaced, 1, [0], 1, 1..=1);
@@ -79,6 +80,18 @@ fn store(factory: &Factory, name: &str, version: i32) -> Handle<dyn Store> {
     factory.reference(name, version).unwrap()
 }
 
+/// Plans it, which changes nothing.
+fn planned(factory: &Factory, replacement: Replacement, to: i32) {
+    let seen = || {
+        let Holds { descriptors, libraries, threads: _ } = Holds::now();
+        (factory.interfaces(), factory.history(), descriptors, libraries)
+    };
+    let before = seen();
+    let report = replacement.plan().unwrap();
+    assert_eq!((report.interfaces[0].to, report.held, report.switched), (to, Duration::ZERO, Duration::ZERO));
+    assert_eq!(seen(), before);
+}
+
 #[test]
 fn every_pair_without_state() {
     let _alone = alone();
@@ -89,11 +102,12 @@ fn every_pair_without_state() {
     for (file, version) in
         [(None, 1), (Some(&zero), 0), (Some(&one), 1), (None, 0), (Some(&one), 1), (None, 1)]
     {
-        let mut replacement = factory.replace("plain").version(version);
-        if let Some(file) = file {
-            replacement = replacement.with(file);
-        }
-        let report = replacement.run().unwrap();
+        let replacement = || {
+            let replacement = factory.replace("plain").version(version);
+            file.iter().fold(replacement, |replacement, file| replacement.with(file))
+        };
+        planned(&factory, replacement(), version);
+        let report = replacement().run().unwrap();
         assert_eq!(report.interfaces[0].file.as_ref(), file);
         assert_eq!(report.interfaces[0].sha256.is_some(), file.is_some());
         assert!(report.drained.is_some(), "{report:?}");
@@ -114,11 +128,12 @@ fn every_pair_with_state() {
     for (file, version) in
         [(None, 1), (Some(&zero), 0), (Some(&one), 1), (Some(&two), 2), (None, 0), (Some(&two), 2)]
     {
-        let mut replacement = factory.replace("store").version(version);
-        if let Some(file) = file {
-            replacement = replacement.with(file);
-        }
-        let report = replacement.run().unwrap();
+        let replacement = || {
+            let replacement = factory.replace("store").version(version);
+            file.iter().fold(replacement, |replacement, file| replacement.with(file))
+        };
+        planned(&factory, replacement(), version);
+        let report = replacement().run().unwrap();
         assert!(report.drained.is_some(), "{report:?}");
         assert!(report.held > Duration::ZERO);
         sum += 1;
@@ -365,6 +380,82 @@ fn a_method_that_the_successor_lacks_is_refused_by_name_unless_it_has_a_default(
          it: rebuild the component against the present contract"
     );
     assert!(later::strict::Store::rename(&strictly, String::new()));
+}
+
+#[test]
+fn a_library_of_a_later_contract_answers_handles_of_the_earlier_one_and_the_other_way_round() {
+    let _alone = alone();
+    let factory = factory();
+    let earlier = store(&factory, "plain", 0);
+    factory.replace("plain").with(library("plain_later")).run().unwrap();
+    assert_eq!((earlier.version(), earlier.add(3)), (2, 3));
+    let later: Handle<dyn later::Store> = factory.reference("plain", 0).unwrap();
+    assert_eq!(later::Store::with_default(&later), 22, "its own");
+    // With handles of both times alive, a library of the earlier one.
+    factory.replace("plain").version(2).with(library("plain_later")).run().unwrap();
+    factory.rollback("plain").unwrap().run().unwrap();
+    assert_eq!((earlier.version(), later::Store::with_default(&later)), (2, 22));
+    let failure = factory.replace("plain").with(library("plain_1")).run().unwrap_err();
+    assert!(matches!(failure.error, ReplaceError::DoesNotReplace { found: 1, .. }), "{failure}");
+}
+
+#[test]
+fn a_call_out_of_a_library_is_waited_for_and_named() {
+    let _alone = alone();
+    let factory = factory();
+    let (held, _each) = (store(&factory, "store", 0), store(&factory, "each", 0));
+    factory.replace("store").with(library("store_1")).run().unwrap();
+    let (inside, is_inside) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let may_go = Mutex::new(may_go);
+    script(move |at| {
+        if at == "inside" {
+            inside.send(()).unwrap();
+            may_go.lock().unwrap().recv().unwrap();
+        }
+        String::new()
+    });
+    thread::scope(|scope| {
+        let caller = thread::Builder::new().name("by-library".into());
+        let caller = caller.spawn_scoped(scope, || held.stay("inside")).unwrap();
+        is_inside.recv().unwrap();
+        // The library's component is inside the host's script, through a handle of its own.
+        let failure = factory.replace("script").also("each").timeout(SOON).run().unwrap_err();
+        let [who] = failure.inside() else { panic!("{failure}") };
+        assert_eq!((&*who.thread, who.interface), ("by-library", "script"));
+        let report = factory.replace("script").timeout(SOON).run().unwrap();
+        assert_eq!(report.drained, None);
+        go.send(()).unwrap();
+        assert_eq!(caller.join().unwrap(), Ok(String::new()));
+    });
+    no_script();
+    // Its handle follows.
+    assert_eq!(held.stay("outside"), Ok(String::new()));
+}
+
+#[test]
+fn a_library_that_cannot_go_yet_is_reported_with_the_reason() {
+    let _alone = alone();
+    let factory = factory();
+    let plain = store(&factory, "plain", 0);
+    script(|at| if at == "construct" { "cling".into() } else { String::new() });
+    let clinging = library("plain_scripted");
+    let failure = factory.replace("plain").with(&clinging).run().unwrap_err();
+    assert_eq!((failure.step, plain.version()), (Step::Build, 0));
+    let kept: Vec<String> = failure.kept.iter().map(ToString::to_string).collect();
+    assert_eq!(kept, [format!("{}: kept: a thread that it spawned lives", clinging.display())]);
+    script(|_| "let go".into());
+    while !sweep().is_empty() {
+        thread::yield_now();
+    }
+    no_script();
+    let report = factory.replace("plain").with(library("plain_1")).run().unwrap();
+    assert_eq!((report.kept, plain.version()), (vec![], 1));
+}
+
+#[test]
+fn all_of_it_holds_without_membarrier() {
+    again_without_membarrier();
 }
 
 #[test]

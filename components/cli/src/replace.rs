@@ -152,6 +152,7 @@ fn refusal_as_failure(asked: &Value, refused: &Error) -> Value {
     failure["step"] = "request".into();
     failure["error"] = refused.to_string().into();
     failure["inside"] = json!([]);
+    failure["kept"] = json!([]);
     failure
 }
 
@@ -167,6 +168,9 @@ fn details(refusal: Refusal, method: &str, failure: &Value) -> Refusal {
             inside["age_ms"]
         ));
     }
+    for kept in kept(failure) {
+        refusal = refusal.detail(kept);
+    }
     if method != "Plan" {
         refusal = refusal.detail(match failure["from"].as_i64() {
             Some(from) => format!("version {from} serves on"),
@@ -174,6 +178,13 @@ fn details(refusal: Refusal, method: &str, failure: &Value) -> Refusal {
         });
     }
     refusal
+}
+
+/// Libraries that could not be unloaded.
+fn kept(report: &Value) -> Vec<String> {
+    let all = report["kept"].as_array().map_or(&[][..], Vec::as_slice);
+    let text = |kept: &Value, key: &str| crate::output::plain(kept[key].as_str().unwrap_or("?")).into_owned();
+    all.iter().map(|one| format!("kept: {}: {}", text(one, "file"), text(one, "reason"))).collect()
 }
 
 fn print(report: &Value, output: &mut Output) {
@@ -207,6 +218,9 @@ fn print(report: &Value, output: &mut Output) {
     };
     let switched = micros("switched_us").unwrap_or_default();
     output.print(format!("  prepared in {prepared}, {held}, switched in {switched}, {drained}\n"));
+    for kept in kept(report) {
+        output.print(format!("  {kept}\n"));
+    }
 }
 
 /// Microseconds for people.

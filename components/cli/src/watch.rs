@@ -62,6 +62,14 @@ fn line(event: &Value) -> String {
             format!("{}: version {from}{}, {file}{held}", styled(GOOD, "replaced"), event["to"])
         }
         Some("failed") => format!("{}: {}", styled(BAD, "failed"), text("error")),
+        Some("unhealthy") => {
+            format!(
+                "{}: version {} is taken back: {}",
+                styled(BAD, "unhealthy"),
+                event["version"],
+                text("error")
+            )
+        }
         _ => plain(&event.to_string()).into_owned(),
     };
     format!("{time}  {name}  {rest}\n")

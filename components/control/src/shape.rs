@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use lcr_core::factory::{Entry, Event, Failure, Outcome, Replaced, Report, Status, Timings};
+use lcr_core::factory::{Entry, Event, Failure, KeptLibrary, Outcome, Replaced, Report, Status, Timings};
 use serde_json::{Map, Value, json};
 
 /// A time as RFC 3339 has it, in UTC, with milliseconds.
@@ -69,9 +69,15 @@ fn replaced(replaced: &Replaced) -> Map<String, Value> {
     }))
 }
 
+/// Libraries that could not be unmapped.
+fn kept(kept: &[KeptLibrary]) -> Vec<Value> {
+    let one = |one: &KeptLibrary| json!({"file": file(Some(&one.path)), "reason": one.reason.to_string()});
+    kept.iter().map(one).collect()
+}
+
 /// A report: the first interface's, with the others in `also`.
 pub(crate) fn report(report: &Report, result: &str) -> Value {
-    let Report { interfaces, prepared, held, switched, drained, held_calls } = report;
+    let Report { interfaces, prepared, held, switched, drained, held_calls, kept } = report;
     let mut interfaces = interfaces.iter().map(replaced);
     let mut all = interfaces.next().unwrap_or_default();
     all.extend(object(json!({
@@ -82,6 +88,7 @@ pub(crate) fn report(report: &Report, result: &str) -> Value {
         "held_calls": held_calls,
         "result": result,
         "also": interfaces.collect::<Vec<_>>(),
+        "kept": self::kept(kept),
     })));
     Value::Object(all)
 }
@@ -104,6 +111,7 @@ pub(crate) fn failure(failure: &Failure, from: Option<i32>, to: Option<i32>, pat
         "step": failure.step.to_string(),
         "error": failure.error.to_string(),
         "inside": inside.collect::<Vec<_>>(),
+        "kept": kept(&failure.kept),
     })
 }
 
@@ -134,8 +142,16 @@ pub(crate) fn entry(entry: &Entry) -> Map<String, Value> {
 /// An event, for those who watch. `None` for a kind that this crate does not know.
 pub(crate) fn event(event: &Event) -> Option<Value> {
     let word = event.as_str();
-    let Event::Replacement(what) = event else { return None };
-    let mut all = entry(what);
+    let mut all = match event {
+        Event::Replacement(what) => entry(what),
+        Event::Unhealthy { interface, version, reason } => object(json!({
+            "time": time(SystemTime::now()),
+            "interface": interface,
+            "version": version,
+            "error": reason,
+        })),
+        _ => return None,
+    };
     all.insert("event".into(), word.into());
     Some(Value::Object(all))
 }

@@ -64,7 +64,7 @@ pub enum Outcome {
 impl Entry {
     pub(super) fn done(replaced: &Replaced, report: &Report, uid: Option<u32>) -> Self {
         let Replaced { interface, from, to, file, sha256, pinned: _ } = replaced.clone();
-        let &Report { interfaces: _, prepared, held, switched, drained, held_calls: _ } = report;
+        let &Report { interfaces: _, prepared, held, switched, drained, held_calls: _, kept: _ } = report;
         Entry {
             time: SystemTime::now(),
             interface,

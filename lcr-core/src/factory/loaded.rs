@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use once_cell::sync::OnceCell;
 
+use super::describe::component;
 use super::history::sha256;
 use super::offer::Offer;
-use super::report::component;
 use super::search::{Hit, Seen};
 use super::{Inner, Wanted};
 use crate::error::ReferenceError;

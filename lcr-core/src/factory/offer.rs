@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::describe;
 use super::loaded::Loaded;
 use crate::construct::Prologue;
 use crate::contract::{Mismatch, Signature};
@@ -90,18 +91,9 @@ impl Offer {
         self.signature().map(Contract::from)
     }
 
-    /// The interface as a note would say it.
+    /// The interface, as a note would say it.
     pub(crate) fn describe(&self) -> Interface {
-        let flags = self.prologue().map_or(0, |p| p.flags);
-        Interface {
-            name: self.name(),
-            version: self.version(),
-            replaces: self.replaces().to_vec(),
-            requires: self.requires(),
-            per_reference: flags & Prologue::PER_REFERENCE != 0,
-            state: flags & Prologue::STATE != 0,
-            contract: self.contract(),
-        }
+        describe::interface(self.iface())
     }
 
     pub(crate) fn replaces(&self) -> &[i32] {
@@ -157,12 +149,12 @@ impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.library {
             Some(library) => write!(f, "{}", library.path().display()),
-            None => describe(self.registration(), f),
+            None => name_origin(self.registration(), f),
         }
     }
 }
 
-fn describe(registration: &Registration, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn name_origin(registration: &Registration, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if registration.package().is_empty() {
         return write!(f, "C component of `{}`, compiled in", registration.name());
     }
@@ -180,7 +172,7 @@ pub(crate) fn origin(registration: &Registration) -> String {
     struct Origin<'a>(&'a Registration);
     impl fmt::Display for Origin<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            describe(self.0, f)
+            name_origin(self.0, f)
         }
     }
     Origin(registration).to_string()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::instance::{Built, GateRef};
 use super::offer::Offer;
-use super::replace::quiet;
+use crate::gate::{Pins, wait_quiet};
 
 /// An instance that stands behind its gate no more. Whatever becomes of this
 /// value, the instance is destroyed only when it was found quiet: one that is
@@ -24,7 +24,7 @@ struct Leaving {
 
 impl Leaving {
     fn is_quiet(&self, deadline: Instant) -> bool {
-        quiet(self.built.head(), Some(deadline)).is_ok()
+        wait_quiet(&[self.built.head()], Pins::Count, Some(deadline)).is_ok()
     }
 }
 

@@ -159,11 +159,25 @@ impl Line {
     }
 
     #[inline(always)]
-    fn push(&mut self, step: Step) {
+    fn enter(&mut self, step: Step) -> Work {
         match self.first {
-            None => self.first = Some(step),
+            None => {
+                self.id = next_id(self.id);
+                self.first = Some(step);
+            }
             Some(_) => self.others.push(step),
         }
+        Work { id: self.id }
+    }
+
+    /// The refusal of what this line is just constructing or releasing, if it is.
+    #[cold]
+    fn is_at(&self, factory: u64, name: &str, version: i32) -> Option<ReferenceError> {
+        let is_same =
+            |step: &&Step| step.name == name && step.once.is_some_and(|(once, _)| once == (factory, version));
+        let (_, stage) = self.steps().rfind(is_same)?.once?;
+        let path = self.steps().map(|step| &*step.name).chain([name]).map(str::to_owned).collect();
+        Some(ReferenceError::Reentered { name: name.to_owned(), stage, path })
     }
 
     fn pop(&mut self) {
@@ -225,32 +239,21 @@ impl Work {
 
     #[inline(always)]
     fn step(step: Step) -> Work {
-        LINE.with_borrow_mut(|line| {
-            if line.first.is_none() {
-                line.id = next_id(line.id);
-            }
-            line.push(step);
-            Work { id: line.id }
-        })
+        LINE.with_borrow_mut(|line| line.enter(step))
     }
 
     /// The construction of something that has no slot, unless this line is just
     /// constructing or releasing such a thing already.
     #[inline]
     pub(crate) fn once(factory: u64, name: Cow<'static, str>, version: i32) -> Result<Work, ReferenceError> {
-        let same = LINE.with_borrow(|line| {
-            line.first.as_ref()?;
-            let is_same = |step: &&Step| {
-                step.name == name && step.once.is_some_and(|(once, _)| once == (factory, version))
-            };
-            let (_, stage) = line.steps().rfind(is_same)?.once?;
-            let path = line.steps().map(|step| &*step.name).chain([&*name]).map(str::to_owned).collect();
-            Some(ReferenceError::Reentered { name: name.clone().into_owned(), stage, path })
-        });
-        match same {
-            Some(error) => Err(error),
-            None => Ok(Self::step(Step { name, once: Some(((factory, version), "constructed")) })),
-        }
+        LINE.with_borrow_mut(|line| {
+            if line.first.is_some()
+                && let Some(error) = line.is_at(factory, &name, version)
+            {
+                return Err(error);
+            }
+            Ok(line.enter(Step { name, once: Some(((factory, version), "constructed")) }))
+        })
     }
 
     /// The release of something that has no slot.

@@ -389,4 +389,18 @@ mod machine {
             assert!(thread::spawn(found).join().unwrap(), "the fast way leads elsewhere");
         }
     }
+
+    /// Fork, threads that end, deep nests: all of this file, in the other mode.
+    #[test]
+    fn all_of_it_holds_without_membarrier() {
+        if std::env::var_os("LCR_NO_MEMBARRIER").is_some() {
+            assert!(readers_pay_a_fence(), "LCR_NO_MEMBARRIER is not heeded");
+            return;
+        }
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = again.arg("gate::tests").env("LCR_NO_MEMBARRIER", "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("test result: ok. "), "{said}");
+        assert!(!said.contains(" 0 passed"), "{said}");
+    }
 }

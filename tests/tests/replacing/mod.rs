@@ -31,6 +31,19 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Runs this test program once more, where the kernel has no `membarrier` and readers
+/// pay a fence; the run itself sees to it that it is so.
+#[track_caller]
+pub fn again_without_membarrier() {
+    if std::env::var_os("LCR_NO_MEMBARRIER").is_some() {
+        assert!(lcr_core::gate::readers_pay_a_fence(), "LCR_NO_MEMBARRIER is not heeded");
+        return;
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = lcr_tests::run(again.env("LCR_NO_MEMBARRIER", "1"));
+    assert!(output.status.success(), "{}", lcr_tests::told(&again, &output));
+}
+
 /// A factory of its own, which finds nothing that is not named.
 pub fn factory() -> Factory {
     Factory::builder().without_environment().build()

@@ -60,6 +60,12 @@ fn in_a_checkout_libraries_are_built_loaded_and_refused() {
     );
     assert!(told.contains("released, and unloaded"), "{told}");
     assert!(told.contains("lost 0 torn 0 state carried over"), "{told}");
+    let threads = match std::thread::available_parallelism().unwrap().get() {
+        1 => "one thread calls".to_owned(),
+        all => format!("{all} threads call"),
+    };
+    assert!(told.contains(&threads), "{told}");
+    assert!(told.contains("counting calls") && told.contains("ns a call while somebody watches"), "{told}");
     assert!(told.contains("How long calls took") && told.contains("█"), "{told}");
 }
 

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{World, find, keys};
+use crate::world::{Program, World, find, keys};
 
 #[test]
 fn a_program_is_found_by_pid_name_and_socket_and_all_are_found_without() {
@@ -46,6 +46,33 @@ fn a_program_is_found_by_pid_name_and_socket_and_all_are_found_without() {
          LCR_RUNTIME_DIR as here\n"
     );
     assert_eq!(world.lcr(&["status", "--json"]).ok().json(), json!([]));
+}
+
+#[test]
+fn a_program_is_found_whether_it_was_started_in_a_session_or_not() {
+    let world = World::new();
+    let session = world.path().join("session");
+    std::fs::create_dir(&session).unwrap();
+    let in_session = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        command.env_remove("LCR_RUNTIME_DIR").env("XDG_RUNTIME_DIR", &session);
+        command
+    };
+    let first = Program::start(in_session(&["demo", "--serve"]));
+    let mut without = world.command(&["demo", "--serve"]);
+    without.env_remove("LCR_RUNTIME_DIR").env_remove("XDG_RUNTIME_DIR");
+    let second = Program::start(without);
+    assert!(first.socket.starts_with(session.join("lcr")) && !second.socket.starts_with(&session));
+    // There may be others.
+    let all = world.run(&mut in_session(&["status", "--json"])).json();
+    for program in [&first, &second] {
+        let pid: u32 = program.pid.parse().unwrap();
+        let found = all.as_array().unwrap().iter().find(|one| one["pid"] == pid);
+        assert!(found.is_some(), "{pid} in {all}");
+        assert_eq!(world.run(&mut in_session(&["history", &program.pid, "--json"])).ok().json(), json!([]));
+    }
+    first.end();
+    second.end();
 }
 
 #[test]
@@ -164,7 +191,7 @@ fn what_fails_exits_1_with_a_sentence_and_the_whole_report() {
         json!({
             "interface": "counter", "from": 1, "to": null, "file": "[W]/here/missing.so", "prepared_us": null,
             "held_us": null, "switched_us": null, "drained_us": null, "held_calls": null, "result": "failed",
-            "step": "prepare", "inside": [],
+            "step": "prepare", "inside": [], "kept": [],
             "error": "[W]/here/missing.so: cannot be opened: No such file or directory (os error 2)",
         })
     );

@@ -178,7 +178,34 @@ fn a_thousand_clients_at_once_are_all_answered() {
 }
 
 #[test]
-fn watchers_that_do_not_read_are_let_go_and_the_others_hear_everything() {
+fn a_watcher_that_does_not_read_is_let_go_and_the_others_hear_everything() {
+    const ROUND: usize = 500;
+    let world = World::new();
+    let [mut deaf, mut hearing] = [world.client(), world.client()];
+    for watcher in [&mut deaf, &mut hearing] {
+        watcher.stream("Watch", json!({})).unwrap();
+        assert_eq!(watcher.answer().unwrap().0["event"], "serving");
+    }
+    // Much more than is kept for one who does not read.
+    for _ in 0..12 {
+        for _ in 0..ROUND {
+            world.factory.replace("counter").version(77).run().unwrap_err();
+        }
+        let mut heard = 0;
+        while heard < ROUND {
+            heard += usize::from(hearing.answer().unwrap().0["event"] == "failed");
+        }
+    }
+    let mut heard = 0;
+    while let Ok((event, _)) = deaf.answer() {
+        heard += usize::from(event["event"] == "failed");
+    }
+    assert!(0 < heard && heard < 12 * ROUND, "{heard}");
+    world.assert_unharmed();
+}
+
+#[test]
+fn too_many_watchers_are_refused_and_others_are_answered_still() {
     let world = World::new();
     let mut watching: Vec<_> = (0..40).map(|_| world.client()).collect();
     let mut refused = 0;

@@ -90,6 +90,50 @@ fn the_originals_message_replaces_for_real_and_shows_in_the_history() {
     });
 }
 
+/// The other process, if this is it: sends what its environment says.
+#[test]
+fn sender() {
+    let Ok(text) = std::env::var("LCR_LEGACY_TEXT") else { return };
+    let uid = rustix::process::geteuid().as_raw();
+    // Somebody listens; that nobody reads it to its end may show or not.
+    let sent = legacy_message(&text).map_err(|error| error.kind());
+    let _ =
+        writeln!(std::io::stderr(), "sent as {uid}: {}", sent != Err(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[test]
+fn another_users_message_is_not_heeded() {
+    if !rustix::process::geteuid().is_root() {
+        let line = "SKIPPED another_users_message_is_not_heeded: only root can be another user\n";
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        return;
+    }
+    alone(|| {
+        let scratch = Scratch::new();
+        let factory = Factory::builder().without_environment().build();
+        let counter: Handle<dyn Counter> = factory.reference("counter", 1).unwrap();
+        let control =
+            Builder::new().factory(&factory).directory(scratch.path()).legacy(true).start().unwrap();
+        // Where another user can run it.
+        let program = std::env::temp_dir().join(format!("lcr-legacy-sender-{}", std::process::id()));
+        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let mut other = std::process::Command::new("setpriv");
+        other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).current_dir("/");
+        other.args(["--exact", "legacy::sender", "--nocapture"]);
+        let output = lcr_tests::run(other.env("LCR_LEGACY_TEXT", "livereplace counter version2"));
+        std::fs::remove_file(&program).unwrap();
+        let said = lcr_tests::told(&other, &output);
+        assert!(said.contains("sent as 65534: true"), "{said}");
+        assert_eq!((counter.next(0).version, factory.history().len()), (1, 0));
+        // They are taken in their order: had it been heeded, it would show by now.
+        legacy_message("livereplace counter version2").unwrap();
+        while factory.history().is_empty() {}
+        assert_eq!((counter.next(0).generation, factory.history().len()), (1, 1));
+        assert_eq!(factory.history()[0].uid, Some(0));
+        drop(control);
+    });
+}
+
 #[test]
 fn those_who_send_half_a_message_keep_nobody_from_sending_one() {
     alone(|| {

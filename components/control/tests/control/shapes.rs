@@ -36,7 +36,7 @@ fn answers_have_the_promised_keys() {
          version: number}], pid: number, program: text, socket: text}"
     );
     let report = "{also: [], drained_us: number, file: null, from: number, held_calls: number, held_us: number, \
-                  interface: text, pinned: number, prepared_us: number, result: text, sha256: null, switched_us: \
+                  interface: text, kept: [], pinned: number, prepared_us: number, result: text, sha256: null, switched_us: \
                   number, to: number}";
     let wish = json!({"interface": "counter", "version": 2});
     assert_eq!(
@@ -55,7 +55,7 @@ fn answers_have_the_promised_keys() {
     assert_eq!(error, "io.lcr.Control.Failed");
     assert_eq!(
         shape(&parameters),
-        "{error: text, file: text, from: number, inside: [], interface: text, result: text, step: text, to: null}"
+        "{error: text, file: text, from: number, inside: [], interface: text, kept: [], result: text, step: text, to: null}"
     );
 }
 

@@ -7,9 +7,8 @@
 use super::Factory;
 use crate::__private::RUSTC;
 use crate::construct::Prologue;
-use crate::contract::Signature;
 use crate::descriptor::Iface;
-use crate::metadata::{Component, Contract, FileKind, Interface, Metadata, Method};
+use crate::metadata::{Component, Contract, FileKind, Interface, Metadata};
 use crate::registry::{self, Registration};
 
 impl Factory {
@@ -43,7 +42,8 @@ pub(crate) fn component(registration: &Registration) -> Component {
     }
 }
 
-fn interface(iface: &Iface) -> Interface {
+/// An interface, as a note would say it.
+pub(super) fn interface(iface: &Iface) -> Interface {
     // SAFETY: a registered descriptor is a sound one.
     let (name, replaces, requires, prologue) =
         unsafe { (iface.name(), iface.replaces(), iface.requires(), iface.prologue()) };
@@ -56,19 +56,6 @@ fn interface(iface: &Iface) -> Interface {
         per_reference: flag(Prologue::PER_REFERENCE),
         state: flag(Prologue::STATE),
         // SAFETY: a prologue's signature is a constant of the same object.
-        contract: prologue.map(|prologue| contract(unsafe { &*prologue.signature })),
-    }
-}
-
-fn contract(signature: &Signature) -> Contract {
-    let method = |method: &crate::contract::Method| Method {
-        name: method.name().to_owned(),
-        signature: method.shape().to_owned(),
-        hash: method.hash(),
-        has_default: method.has_default(),
-    };
-    Contract {
-        name: signature.contract().to_owned(),
-        methods: signature.methods().iter().map(method).collect(),
+        contract: prologue.map(|prologue| Contract::from(unsafe { &*prologue.signature })),
     }
 }

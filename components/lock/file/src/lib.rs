@@ -1,0 +1,50 @@
+//! `lock.file`: locks of the file system, on the disk itself or on a lease file in a
+//! directory. No daemon, no root.
+//!
+//! A lock is an *open-file-description lock*: it belongs to an open file, and whoever
+//! has a descriptor of it holds it. The guest's process inherits the descriptors, so the
+//! kernel itself drops the locks when that process ends, however it ends; and the
+//! process that took them can come and go, or be replaced.
+//!
+//! # Parameters
+//!
+//! | parameter | |
+//! |---|---|
+//! | `directory` | a directory of leases: disks are locked by files in it, named after their paths. Hosts that share the directory, over a file system whose locks they share, keep out of each other's way. Without it, disks are locked themselves. |
+//!
+//! # What is known of a holder
+//!
+//! The kernel does not tell who has such a lock. A refusal names the guest (name, uuid,
+//! process, program) where its process belongs to the same user, or one asks as root: a
+//! guest carries a card beside its locks. With a directory of leases it also
+//! names one on another host, or of another user, that holds a disk exclusively: its
+//! record stands in the lease. A process that locked without this driver is named by
+//! number and program. Otherwise the refusal says that the holder cannot be seen.
+//!
+//! # What it cannot do
+//!
+//! * Locks are advice: a program that does not ask is not kept from the disk.
+//! * A guest that closes descriptors which it does not know gives its locks up. One that
+//!   has done so by the time it is registered gets a keeper, a process that holds them
+//!   for it (as for what is plugged later); one that does so later is not noticed.
+//! * Processes that the guest leaves behind have inherited its locks, too.
+//! * A lock cannot be lost but by its holder, so there is nothing to do on failure:
+//!   [`Request::on_failure`](lcr_lock::Request::on_failure) is not looked at.
+//! * A manager that attaches reaches a lock in the guest's process only where it may
+//!   trace that process; elsewhere unplugging and migrating are refused with that reason,
+//!   and the lock ends with the guest.
+
+#[macro_use]
+mod component;
+mod card;
+mod keeper;
+mod locks;
+mod ofd;
+mod place;
+mod process;
+mod watch;
+
+lock_file! {
+    /// The component.
+    lock_file, 1, []
+}

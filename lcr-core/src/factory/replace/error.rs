@@ -1,0 +1,305 @@
+//! Why a replacement was undone: the step, and the reason.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::super::KeptLibrary;
+use crate::contract::Mismatch;
+use crate::error::ReferenceError;
+use crate::gate::{BarrierRefused, HoldRefused, Inside, NotQuiet};
+use crate::handover::Failed as Refusal;
+
+/// The steps of a replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Finding, checking, loading.
+    Prepare,
+    /// Constructing the new instance.
+    Build,
+    /// Stopping the old one's own threads.
+    Pause,
+    /// Waiting until callers have left.
+    Drain,
+    /// Saving the old one's state.
+    Save,
+    /// Making the new one from it.
+    Restore,
+    /// Switching.
+    Switch,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Prepare => "prepare",
+            Step::Build => "build",
+            Step::Pause => "pause",
+            Step::Drain => "drain",
+            Step::Save => "save",
+            Step::Restore => "restore",
+            Step::Switch => "switch",
+        })
+    }
+}
+
+/// A replacement that was undone. The old version serves.
+#[derive(Debug, thiserror::Error)]
+#[error("`{interface}` was not replaced ({step}): {error}")]
+pub struct Failure {
+    /// The interface at which it failed.
+    pub interface: String,
+    /// The step that failed.
+    pub step: Step,
+    /// Why.
+    #[source]
+    pub error: ReplaceError,
+    /// When.
+    pub time: SystemTime,
+    /// As [`Report::kept`](super::Report::kept).
+    pub kept: Vec<KeptLibrary>,
+}
+
+impl Failure {
+    pub(super) fn new(interface: &str, step: Step, error: ReplaceError) -> Self {
+        Failure { interface: interface.to_owned(), step, error, time: SystemTime::now(), kept: Vec::new() }
+    }
+
+    pub(super) fn of_component(interface: &str, step: Step, what: &'static str, refusal: Refusal) -> Self {
+        let Refusal { message, panicked } = refusal;
+        Self::new(interface, step, ReplaceError::Component { what, message, panicked })
+    }
+
+    /// Who was inside at a deadline.
+    #[must_use]
+    pub fn inside(&self) -> &[Inside] {
+        match &self.error {
+            ReplaceError::Deadline(inside) => inside,
+            _ => &[],
+        }
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// Nothing offers such a version.
+    #[error("{}", no_such(.interface, *.version, .place.as_deref(), .serving))]
+    NoSuchVersion {
+        /// The interface.
+        interface: String,
+        /// The version that was asked for.
+        version: Option<i32>,
+        /// The library that was named.
+        place: Option<PathBuf>,
+        /// What serves.
+        serving: Vec<i32>,
+    },
+    /// The named library does not offer the interface.
+    #[error("{} offers no `{interface}`; it offers: {}", .file.display(), or_nothing(.offers))]
+    NotInFile {
+        /// The interface.
+        interface: String,
+        /// The library.
+        file: PathBuf,
+        /// What it offers.
+        offers: Vec<String>,
+    },
+    /// The new version does not say that it replaces what serves.
+    #[error(
+        "version {found} does not replace version {}: its `replaces` {}; add the version that serves to its \
+         `#[interface(…, replaces(…))]`", numbers(.serving), listed(.replaces)
+    )]
+    DoesNotReplace {
+        /// The interface.
+        interface: String,
+        /// What serves.
+        serving: Vec<i32>,
+        /// The best version that was found.
+        found: i32,
+        /// What it replaces.
+        replaces: Vec<i32>,
+    },
+    /// A live handle could not be called through the new version.
+    #[error("version {to} does not fit the handles that are live: {mismatch}")]
+    Contract {
+        /// The interface.
+        interface: String,
+        /// The new version.
+        to: i32,
+        /// The difference.
+        mismatch: Mismatch,
+    },
+    /// The old version hands state over, and the new one does not take it.
+    #[error(
+        "version {from} hands its state over and version {to} takes none: it would be lost; \
+         add `state` to its `#[interface(…)]` and implement `Handover`"
+    )]
+    StateLost {
+        /// The interface.
+        interface: String,
+        /// The old version.
+        from: i32,
+        /// The new version.
+        to: i32,
+    },
+    /// A raw table cannot stand in for a typed interface, nor the other way round.
+    #[error("{}", other_kind(.interface, *.to, .contract.as_deref()))]
+    Kind {
+        /// The interface.
+        interface: String,
+        /// The new version.
+        to: i32,
+        /// Its contract; `None` where it has a raw table.
+        contract: Option<String>,
+    },
+    /// The same interface stands twice in one request.
+    #[error("`{interface}` stands twice in this request; name each interface once")]
+    Twice {
+        /// The interface.
+        interface: String,
+    },
+    /// New instances of the old version were constructed without a break.
+    #[error(
+        "other threads constructed new instances of the old version, again and again, until the time was over;          try again, with a longer timeout"
+    )]
+    Outrun,
+    /// It cannot be found, loaded, or constructed.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The component refused to pause or save.
+    #[error("the old version's `{what}` {}: {message}", if *.panicked { "panicked" } else { "failed" })]
+    Component {
+        /// `pause` or `save`.
+        what: &'static str,
+        /// What it said.
+        message: String,
+        /// Did it panic?
+        panicked: bool,
+    },
+    /// The new version refused what the old one had saved.
+    #[error(
+        "the `restore` of version {to} ({origin}) {}: {message}", if *.panicked { "panicked" } else { "failed" }
+    )]
+    Restore {
+        /// The new version.
+        to: i32,
+        /// Where it comes from.
+        origin: String,
+        /// What it said.
+        message: String,
+        /// Did it panic?
+        panicked: bool,
+    },
+    /// Callers were inside when the time was over.
+    #[error("the time was over while callers were inside: {}", who(.0))]
+    Deadline(Vec<Inside>),
+    /// The thread that asks is inside what it wants to replace.
+    #[error(
+        "the replacement of `{interface}` was asked for from inside a call to it, and would wait for itself; \
+         ask from a thread that is not inside"
+    )]
+    Inside {
+        /// The interface.
+        interface: String,
+    },
+    /// The thread that asks is replacing already.
+    #[error("this was asked for from within another replacement (a constructor, save or restore)")]
+    Nested,
+    /// Another replacement went on until the time was over.
+    #[error("another replacement was going on until the time was over: they are made one at a time")]
+    Busy,
+    /// Whoever asked for it called it off.
+    #[error("whoever asked for it called it off, or went away, before the switch")]
+    Cancelled,
+    /// Gates could not be held.
+    #[error(transparent)]
+    Hold(HoldRefused),
+    /// The system refuses the barrier that a drain needs.
+    #[error(transparent)]
+    Barrier(#[from] BarrierRefused),
+    /// There is no way back.
+    #[error("`{interface}` was not replaced since the program started, so there is nothing to go back to")]
+    NothingBefore {
+        /// The interface.
+        interface: String,
+    },
+    /// What served before cannot be had any more.
+    #[error("{}, which served before, cannot be loaded again: {reason}", .file.display())]
+    Gone {
+        /// The library.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ReplaceError {
+    pub(super) fn of_restore(error: ReferenceError) -> Self {
+        match error {
+            ReferenceError::Construct { name: _, version: to, origin, message, panicked } => {
+                ReplaceError::Restore { to, origin, message, panicked }
+            }
+            other => other.into(),
+        }
+    }
+}
+
+impl From<HoldRefused> for ReplaceError {
+    fn from(refused: HoldRefused) -> Self {
+        match refused {
+            HoldRefused::Inside(interface) => ReplaceError::Inside { interface: interface.to_owned() },
+            HoldRefused::Barrier(refused) => ReplaceError::Barrier(refused),
+            other => ReplaceError::Hold(other),
+        }
+    }
+}
+
+impl From<NotQuiet> for ReplaceError {
+    fn from(error: NotQuiet) -> Self {
+        match error {
+            NotQuiet::Deadline(inside) => ReplaceError::Deadline(inside),
+            NotQuiet::Barrier(refused) => ReplaceError::Barrier(refused),
+        }
+    }
+}
+
+fn other_kind(interface: &str, to: i32, contract: Option<&str>) -> String {
+    let (found, serves) = match contract {
+        Some(contract) => (format!("a typed interface of contract `{contract}`"), "a raw table"),
+        None => ("a raw table".to_owned(), "a typed interface"),
+    };
+    format!("version {to} of `{interface}` is {found}, and what serves is {serves}: callers could not go on")
+}
+
+fn numbers(versions: &[i32]) -> String {
+    versions.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn listed(replaces: &[i32]) -> String {
+    if replaces.is_empty() { "is empty".to_owned() } else { format!("lists {}", numbers(replaces)) }
+}
+
+fn or_nothing(offers: &[String]) -> String {
+    if offers.is_empty() { "nothing".to_owned() } else { offers.join(", ") }
+}
+
+fn no_such(interface: &str, version: Option<i32>, place: Option<&Path>, serving: &[i32]) -> String {
+    let what = version.map_or_else(|| "no version".to_owned(), |v| format!("no version {v}"));
+    let place = place.map_or_else(
+        || "is compiled in or in the directories that are searched".to_owned(),
+        |p| format!("is in {}", p.display()),
+    );
+    let serving = if serving.is_empty() {
+        "none serves".to_owned()
+    } else {
+        format!("version {} serves", numbers(serving))
+    };
+    format!("{what} of `{interface}` that could replace it {place}; {serving}")
+}
+
+fn who(inside: &[Inside]) -> String {
+    inside.iter().map(Inside::to_string).collect::<Vec<_>>().join("; ")
+}
