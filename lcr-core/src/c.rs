@@ -194,8 +194,14 @@ pub extern "C" fn at_start() {
 
 /// Gives this program the three functions that C components expect of it.
 ///
-/// Written once, at the root of the program's crate. The linker must export them, which
-/// takes one line in a build script: see the package `lcr-build`.
+/// Written once, at the root of the program's crate. The linker must export them: in the
+/// build script,
+///
+/// ```text
+/// for symbol in ["lcr_component_register", "lcr_ifact_reference", "lcr_ifact_release"] {
+///     println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol={symbol}");
+/// }
+/// ```
 #[macro_export]
 macro_rules! export_to_c {
     () => {
