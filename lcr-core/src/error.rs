@@ -115,6 +115,15 @@ pub enum ReferenceError {
         /// What waits for what.
         path: Vec<String>,
     },
+    /// An ELF constructor of a library referenced something while that was being loaded.
+    #[error(
+        "`{name}` was referenced by an ELF constructor of a library that is being loaded: \
+         reference it in the interface's constructor, or name it in its dependencies"
+    )]
+    WhileLoading {
+        /// The interface's name.
+        name: String,
+    },
     /// A library was found, and could not be loaded.
     #[error(transparent)]
     Load(#[from] Box<LoadError>),
@@ -133,9 +142,10 @@ pub enum ReferenceError {
         /// How often it was looked for.
         tries: u32,
     },
-    /// What the library says in its notes and what its code registers differ.
+    /// What the library says in its notes, or a C library's data, and what its code
+    /// registers differ.
     #[error(
-        "{}: its note offers `{name}` version {version}, and its code does not register that; \
+        "{}: it says that it offers `{name}` version {version}, and its code does not register that; \
          build the library anew", path.display()
     )]
     Unregistered {
@@ -202,7 +212,7 @@ impl ReferenceError {
             ReferenceError::Cycle { .. } => "cycle",
             ReferenceError::Dependency { .. } => "dependency",
             ReferenceError::Construct { .. } => "construct",
-            ReferenceError::Reentered { .. } => "reentered",
+            ReferenceError::Reentered { .. } | ReferenceError::WhileLoading { .. } => "reentered",
             ReferenceError::Load(_)
             | ReferenceError::Unreadable(_)
             | ReferenceError::Changing { .. }

@@ -16,6 +16,7 @@ mod health;
 mod history;
 mod index;
 mod instance;
+mod legacy;
 mod lines;
 mod loaded;
 mod offer;
@@ -39,6 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 
+pub(crate) use self::describe::component;
 pub use self::health::Health;
 use self::history::History;
 pub use self::history::{Entry, Outcome, Timings};
@@ -142,6 +144,8 @@ pub(crate) struct Inner {
     loaded: Mutex<Vec<Weak<Loaded>>>,
     registrations: Option<Vec<&'static Registration>>,
     compiled_in: OnceCell<CompiledIn>,
+    /// What registered itself since: how many that were, and their index.
+    late: Mutex<Option<(usize, Arc<Index>)>>,
     gates: Gates,
     lines: Lines,
     history: History,
@@ -162,11 +166,15 @@ struct CompiledIn {
     index: Index,
     /// The singletons' places, by position in the index.
     slots: Vec<OnceCell<Arc<Slot>>>,
+    /// How many components had been registered by hand.
+    by_hand: usize,
 }
 
 /// What answers a reference: a position in the index, or a library's interface.
 pub(crate) enum Source {
     CompiledIn(usize),
+    /// The program's too, but it registered itself later.
+    Late(Offer),
     External(Hit),
     /// What has replaced it.
     Line(Box<Line>),
@@ -243,6 +251,7 @@ impl Builder {
                 search: Search::new(places),
                 registrations,
                 compiled_in: OnceCell::new(),
+                late: Mutex::default(),
                 gates: Gates::default(),
                 lines: Lines::default(),
                 history: History::default(),
@@ -317,6 +326,57 @@ impl Factory {
         let held = unsafe { Inner::raw(&self.inner, name, version.into(), context)? };
         Raw::from_held(held)
     }
+
+    /// References a raw table for C code, which may have none, and may release it on
+    /// another thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`reference()`](crate::reference()).
+    ///
+    /// # Safety
+    ///
+    /// As [`reference_raw`](crate::reference_raw()).
+    pub(crate) unsafe fn reference_c(
+        &self,
+        name: &str,
+        version: i32,
+        context: *mut c_void,
+    ) -> Result<CReference, ReferenceError> {
+        // SAFETY: the caller's word.
+        let held = unsafe { Inner::raw(&self.inner, name, Version::exact(version), context)? };
+        Ok(CReference(held))
+    }
+
+    /// Searches these places from now on, in the place of those that the builder and
+    /// `LCR_PATH` named. What is loaded stays.
+    pub fn set_search(&self, places: impl IntoIterator<Item = PathBuf>) {
+        self.inner.search.set(places.into_iter().collect());
+    }
+
+    /// The places that are searched, in order.
+    #[must_use]
+    pub fn search(&self) -> Vec<PathBuf> {
+        self.inner.search.places()
+    }
+
+    /// Searches the places of corosync's LCR too, behind all others, or no longer: the
+    /// directory that the process is in at the first look-up, `built_in`,
+    /// `LD_LIBRARY_PATH`, and the directories of `/etc/ld.so.conf`, for `*.lcrso`
+    /// alone. Off unless switched on: it lets whoever can write to one of these choose
+    /// what runs, and only the check of a file's owner stands in between.
+    pub fn search_as_the_original(&self, is_on: bool, built_in: Option<PathBuf>) {
+        self.inner.search.legacy(is_on, built_in);
+    }
+}
+
+/// A reference that C code holds; released when it is dropped.
+pub(crate) struct CReference(Box<RawHeld>);
+
+impl CReference {
+    pub(crate) fn table(&self) -> *mut c_void {
+        self.0.table().cast_mut()
+    }
 }
 
 impl fmt::Debug for Factory {
@@ -328,13 +388,34 @@ impl fmt::Debug for Factory {
 impl Inner {
     fn compiled_in(&self) -> &CompiledIn {
         self.compiled_in.get_or_init(|| {
-            let index = match &self.registrations {
-                Some(these) => Index::new(these),
-                None => Index::new(&registry::registrations()),
+            let (index, by_hand) = match &self.registrations {
+                Some(these) => (Index::new(these), 0),
+                None => {
+                    let (these, by_hand) = registry::counted();
+                    (Index::new(&these), by_hand)
+                }
             };
             let slots = std::iter::repeat_with(OnceCell::new).take(index.len()).collect();
-            CompiledIn { index, slots }
+            CompiledIn { index, slots, by_hand }
         })
+    }
+
+    /// What has registered itself since the index was built, by hand or out of an object
+    /// that the program has opened itself.
+    fn late(&self) -> Option<Arc<Index>> {
+        let (before, now) = (self.compiled_in().by_hand, registry::count_by_hand());
+        if self.registrations.is_some() || now == before {
+            return None;
+        }
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*late {
+            Some((count, index)) if *count == now => Some(Arc::clone(index)),
+            _ => {
+                let index = Arc::new(Index::new(&registry::by_hand_since(before)));
+                *late = Some((now, Arc::clone(&index)));
+                Some(index)
+            }
+        }
     }
 
     /// What answers a reference: compiled in, else the best of all places.
@@ -373,6 +454,11 @@ impl Inner {
         if let Some(position) = index.find(name, version)? {
             return Ok(Source::CompiledIn(position));
         }
+        if let Some(late) = self.late()
+            && let Some(position) = late.find(name, version)?
+        {
+            return Ok(Source::Late(late.offer(position)));
+        }
         if let Some(hit) = self.search.find(name, version) {
             if cfg!(target_feature = "crt-static") {
                 return Err(ReferenceError::Static { name: name.to_owned(), version });
@@ -389,21 +475,19 @@ impl Inner {
         }
         let mut found = Found {
             versions: self.compiled_in().index.versions(name),
-            searched: self.search.places().to_vec(),
+            searched: self.search.places(),
             unreadable: Vec::new(),
             nowhere: self.search.places().is_empty(),
         };
-        for place in self.search.places() {
-            if let Err(error) = std::fs::metadata(place) {
+        for place in self.search.named_places() {
+            if let Err(error) = std::fs::metadata(&place) {
                 found.unreadable.push(format!("{}: {error}", place.display()));
             }
         }
         for seen in self.search.look() {
             let others = seen.interfaces().filter(|i| i.name == name);
             found.versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
-            if let Err(error) = &seen.metadata {
-                found.unreadable.push(error.to_string());
-            }
+            found.unreadable.extend(seen.fault());
         }
         ReferenceError::NotFound { name: name.to_owned(), version, found: Box::new(found) }
     }
@@ -464,6 +548,7 @@ impl Inner {
     fn offer(self: &Arc<Self>, source: &Source, wanted: Wanted<'_>) -> Result<Offer, ReferenceError> {
         let offer = match source {
             Source::CompiledIn(position) => self.compiled_in().index.offer(*position),
+            Source::Late(offer) => offer.clone(),
             Source::External(hit) => self.load(hit, wanted)?,
             Source::Line(line) => line.offer.clone(),
         };
@@ -493,6 +578,10 @@ impl Inner {
                 offer
                     .is_singleton()
                     .then(|| Arc::clone(slots[*position].get_or_init(|| Slot::new(offer.name()))))
+            }
+            Source::Late(offer) => {
+                typed.fits(offer)?;
+                offer.is_singleton().then(|| self.external_slot(&offer.name(), offer.version()))
             }
             Source::External(hit) => {
                 typed.fits_note(hit)?;
@@ -531,7 +620,7 @@ impl Inner {
         let dependencies = self.dependencies(&offer)?;
         let holders = match source {
             Source::CompiledIn(position) => Holders::Of(*position),
-            Source::External(_) | Source::Line(_) => Holders::OfName,
+            Source::Late(_) | Source::External(_) | Source::Line(_) => Holders::OfName,
         };
         // SAFETY: the caller's word.
         unsafe { RawHeld::new(self, offer, context, dependencies, name, holders) }
@@ -707,6 +796,7 @@ impl Source {
     pub(crate) fn requires(&self, factory: &Inner) -> Vec<String> {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).requires(),
+            Source::Late(offer) => offer.requires(),
             Source::External(hit) => hit.interface.requires.clone(),
             Source::Line(line) => line.offer.requires(),
         }
@@ -715,6 +805,7 @@ impl Source {
     pub(crate) fn name(&self, factory: &Inner) -> String {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).name(),
+            Source::Late(offer) => offer.name(),
             Source::External(hit) => hit.interface.name.clone(),
             Source::Line(line) => line.name.clone(),
         }
@@ -725,7 +816,7 @@ impl Source {
     fn lasting_name(&self, factory: &Inner) -> Cow<'static, str> {
         match self {
             Source::CompiledIn(position) => Cow::Borrowed(factory.compiled_in().index.name(*position)),
-            Source::External(_) | Source::Line(_) => Cow::Owned(self.name(factory)),
+            Source::Late(_) | Source::External(_) | Source::Line(_) => Cow::Owned(self.name(factory)),
         }
     }
 
@@ -733,13 +824,14 @@ impl Source {
     fn is_alone(&self, factory: &Inner) -> bool {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.is_alone(*position),
-            Source::External(_) | Source::Line(_) => self.requires(factory).is_empty(),
+            Source::Late(_) | Source::External(_) | Source::Line(_) => self.requires(factory).is_empty(),
         }
     }
 
     fn is_typed(&self, factory: &Inner) -> bool {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).prologue().is_some(),
+            Source::Late(offer) => offer.prologue().is_some(),
             Source::External(hit) => hit.interface.contract.is_some(),
             Source::Line(line) => line.offer.prologue().is_some(),
         }
@@ -748,6 +840,7 @@ impl Source {
     pub(crate) fn version(&self, factory: &Inner) -> i32 {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).version(),
+            Source::Late(offer) => offer.version(),
             Source::External(hit) => hit.interface.version,
             Source::Line(line) => line.offer.version(),
         }

@@ -58,7 +58,7 @@
 //! Below that, for those who read on: how components register ([`registry`]), what a
 //! descriptor is ([`descriptor`]), what stands in a note ([`note`]), how a library
 //! is mapped and unmapped ([`mod@library`], [`entry`]), what a host offers to one
-//! ([`services`]), whose memory a buffer is ([`allocator`]), and how a call can be
+//! ([`services`]), what C programs and components call ([`c`]), whose memory a buffer is ([`allocator`]), and how a call can be
 //! replaced under ([`gate`]).
 //!
 //! # Features
@@ -86,6 +86,7 @@ pub mod __private;
 pub mod abi;
 pub mod allocator;
 pub mod border;
+pub mod c;
 pub mod call;
 pub mod construct;
 pub mod context;

@@ -37,10 +37,12 @@
 //! # Ok::<(), lcr_core::library::LoadError>(())
 //! ```
 
+mod c;
 mod elf;
 mod error;
 mod map;
 mod policy;
+pub(crate) mod probe;
 pub(crate) mod threads;
 mod unload;
 mod verify;
@@ -50,6 +52,7 @@ use std::mem::{size_of, transmute};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+pub(crate) use c::CLibrary;
 pub use error::LoadError;
 pub use map::{Mapping, Object};
 pub use policy::{GroupWritable, Policy};

@@ -28,6 +28,7 @@
 
 mod elf;
 mod json;
+pub(crate) mod unnoted;
 mod value;
 
 use std::fmt;

@@ -6,9 +6,17 @@
 //! object links it into a list. Both are lists of *this* object: a program has
 //! its own, and so has each library.
 //!
-//! C components, and Rust code that does not want the macro, use [`register`].
+//! Rust code that does not want the macro uses [`register`]. C components register
+//! themselves, each from an ELF constructor ([`register_c`]): in the program before
+//! `main`, in a library while it is being loaded. One that does so while this crate
+//! loads a library, on the thread that does, belongs to that library; any other to the
+//! program, for ever.
 
-use std::sync::Mutex;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::abi::RawStr;
 use crate::descriptor::Comp;
@@ -45,6 +53,25 @@ impl Registration {
             package: RawStr::new(package),
             package_version: RawStr::new(package_version),
             module: RawStr::new(module),
+        }
+    }
+
+    /// The registration of a C component, which has no name of its own: that of its
+    /// first interface stands for it.
+    ///
+    /// # Safety
+    ///
+    /// `comp` must be a sound descriptor, with an interface that has a name, and be
+    /// mapped as long as the registration is used.
+    pub(crate) unsafe fn of_c(comp: *const Comp) -> Self {
+        // SAFETY: the caller's word.
+        let name = unsafe { (*comp).ifaces().first().map_or(c"", |iface| CStr::from_ptr(iface.name)) };
+        Registration {
+            comp,
+            name: RawStr::new(name.to_str().unwrap_or("?")),
+            package: RawStr::new(""),
+            package_version: RawStr::new(""),
+            module: RawStr::new(""),
         }
     }
 
@@ -94,21 +121,112 @@ pub static COMPONENTS: [Registration];
 #[cfg(all(feature = "inventory", not(feature = "linkme")))]
 inventory::collect!(Registration);
 
-static BY_HAND: Mutex<Vec<&'static Registration>> = Mutex::new(Vec::new());
+struct ByHand {
+    all: Vec<&'static Registration>,
+    /// The addresses of the program's C components.
+    c: BTreeSet<usize>,
+}
 
-/// Registers a component by hand. It is seen by every look-up that begins later;
-/// a factory that has built its index already does not see it.
+static BY_HAND: Mutex<ByHand> = Mutex::new(ByHand { all: Vec::new(), c: BTreeSet::new() });
+/// How many there are.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+fn by_hand() -> MutexGuard<'static, ByHand> {
+    BY_HAND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Registers a component by hand. It is seen by every look-up that begins later.
 pub fn register(registration: &'static Registration) {
-    BY_HAND.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(registration);
+    let mut by_hand = by_hand();
+    by_hand.all.push(registration);
+    COUNT.store(by_hand.all.len(), Ordering::Release);
+}
+
+thread_local! {
+    /// What the library that this thread is loading has registered so far.
+    static LOADING: RefCell<Option<Vec<*const Comp>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f`, which loads a library, and answers what that has registered, each
+/// component once.
+pub(crate) fn collect<R>(f: impl FnOnce() -> R) -> (R, Vec<*const Comp>) {
+    let outer = LOADING.replace(Some(Vec::new()));
+    let result = f();
+    let registered = LOADING.replace(outer).unwrap_or_default();
+    (result, registered)
+}
+
+/// Is this thread just loading a library, so that one of its ELF constructors asks?
+pub(crate) fn is_loading() -> bool {
+    LOADING.try_with(|loading| loading.borrow().is_some()).unwrap_or(false)
+}
+
+/// Registers a C component: what `lcr_component_register` does. The same component a
+/// second time is no second one. One without interfaces, or with an interface that
+/// has no name, could never be referenced: it is passed over, with a line on standard
+/// error, for whoever calls this has no way to be told.
+///
+/// # Safety
+///
+/// `comp` must be null or point to a component's descriptor that lives as long as the
+/// object that holds it is mapped: in the program, for ever.
+pub unsafe fn register_c(comp: *const Comp) {
+    // SAFETY: the caller's word.
+    let Some(sound) = (unsafe { comp.as_ref() }) else { return };
+    // SAFETY: as above.
+    let ifaces = unsafe { sound.ifaces() };
+    if ifaces.is_empty() || ifaces.iter().any(|iface| iface.name.is_null()) {
+        eprintln!(
+            "lcr: a component without {} was not registered: fill the descriptor in before \
+             lcr_component_register is called",
+            if ifaces.is_empty() { "interfaces" } else { "a name for each of its interfaces" }
+        );
+        return;
+    }
+    let is_librarys = LOADING.try_with(|loading| match &mut *loading.borrow_mut() {
+        Some(registered) => {
+            if !registered.contains(&comp) {
+                registered.push(comp);
+            }
+            true
+        }
+        None => false,
+    });
+    if is_librarys.unwrap_or(false) {
+        return;
+    }
+    let mut by_hand = by_hand();
+    if by_hand.c.insert(comp.addr()) {
+        // SAFETY: the program's own, so it is there for ever.
+        let registration = Box::leak(Box::new(unsafe { Registration::of_c(comp) }));
+        by_hand.all.push(registration);
+        COUNT.store(by_hand.all.len(), Ordering::Release);
+    }
+}
+
+/// How many components were registered by hand, up to now.
+pub(crate) fn count_by_hand() -> usize {
+    COUNT.load(Ordering::Acquire)
+}
+
+/// Those that were registered by hand after the first `count`.
+pub(crate) fn by_hand_since(count: usize) -> Vec<&'static Registration> {
+    by_hand().all.get(count..).unwrap_or_default().to_vec()
 }
 
 /// The components of this object: what the linker has collected, then what was
 /// registered by hand.
 #[must_use]
 pub fn registrations() -> Vec<&'static Registration> {
+    counted().0
+}
+
+/// The same, and how many of them, at the end, were registered by hand.
+pub(crate) fn counted() -> (Vec<&'static Registration>, usize) {
     let mut all: Vec<&'static Registration> = linked().collect();
-    all.extend(BY_HAND.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter());
-    all
+    let by_hand = by_hand();
+    all.extend(by_hand.all.iter());
+    (all, by_hand.all.len())
 }
 
 #[cfg(all(feature = "linkme", not(miri)))]

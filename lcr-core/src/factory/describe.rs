@@ -30,7 +30,7 @@ impl Factory {
     }
 }
 
-fn component(registration: &Registration) -> Component {
+pub(crate) fn component(registration: &Registration) -> Component {
     // SAFETY: a registered descriptor is a sound one.
     let ifaces = unsafe { registration.comp().ifaces() };
     Component {

@@ -625,8 +625,9 @@ fn failed(offer: &Offer, message: String, panicked: bool) -> ReferenceError {
 }
 
 impl Offer {
-    /// Runs a constructor or a hook of this interface: a library's on a thread that
-    /// has ended when this returns, the program's own here.
+    /// Runs a constructor or a hook of this interface: a Rust library's on a thread that
+    /// has ended when this returns; the program's own here, and a C library's too, for
+    /// it may count on the thread, and one that leaves something in it is kept.
     fn away<R: Send>(&self, f: impl FnOnce() -> R + Send) -> io::Result<R> {
         self.run(f).map_err(|(error, _)| error)
     }
@@ -638,7 +639,7 @@ impl Offer {
     }
 
     fn run<R: Send, F: FnOnce() -> R + Send>(&self, f: F) -> Result<R, (io::Error, Option<F>)> {
-        if self.library().is_none() {
+        if self.library().is_none_or(|library| library.is_c()) {
             return Ok(f());
         }
         match on_ended_thread("lcr-component", f) {

@@ -9,16 +9,19 @@ use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use once_cell::sync::OnceCell;
 
+use super::describe::component;
 use super::history::sha256;
 use super::offer::Offer;
 use super::search::{Hit, Seen};
 use super::{Inner, Wanted};
 use crate::error::ReferenceError;
-use crate::library::{Candidate, Kept, Library, LoadError, Locals, NotEntered, Stamp, Unload};
+use crate::library::{
+    CLibrary, Candidate, Kept, Library, LoadError, Locals, NotEntered, Object, Stamp, Unload,
+};
 use crate::metadata::{Interface, Metadata};
 use crate::registry::Registration;
 use crate::services;
@@ -26,8 +29,55 @@ use crate::services;
 pub(crate) struct Loaded {
     path: PathBuf,
     stamp: Stamp,
-    library: ManuallyDrop<Library>,
+    code: ManuallyDrop<Code>,
     sha256: OnceCell<String>,
+}
+
+/// What is mapped.
+enum Code {
+    Rust(Library),
+    C(CLibrary),
+}
+
+impl Code {
+    fn object(&self) -> &Object {
+        match self {
+            Code::Rust(library) => library.object(),
+            Code::C(library) => library.object(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Code::Rust(library) => library.path(),
+            Code::C(library) => library.path(),
+        }
+    }
+
+    fn registrations(&self) -> Vec<&Registration> {
+        match self {
+            Code::Rust(library) => library.registrations().collect(),
+            Code::C(library) => library.registrations().iter().collect(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Library::try_unload`].
+    unsafe fn try_unload(self) -> Result<(), (Kept, Code)> {
+        match self {
+            // SAFETY: the caller's word.
+            Code::Rust(library) => match unsafe { library.try_unload(Locals::Wait) } {
+                Unload::Unloaded => Ok(()),
+                Unload::Kept { reason, library } => Err((reason, Code::Rust(library))),
+            },
+            Code::C(library) => {
+                // SAFETY: as above.
+                let unloaded = unsafe { library.try_unload() };
+                unloaded.map_err(|(reason, library)| (reason, Code::C(library)))
+            }
+        }
+    }
 }
 
 /// How often a library that changes under the search is looked for.
@@ -40,12 +90,17 @@ impl Loaded {
 
     /// The SHA-256 of what is mapped, in hexadecimal.
     pub(crate) fn sha256(&self) -> Option<String> {
-        self.sha256.get_or_try_init(|| sha256(&mut self.library.object().content())).ok().cloned()
+        self.sha256.get_or_try_init(|| sha256(&mut self.code.object().content())).ok().cloned()
+    }
+
+    /// Is it a C library?
+    pub(crate) fn is_c(&self) -> bool {
+        matches!(*self.code, Code::C(_))
     }
 
     /// The library's interface of this name and version.
     fn offer(self: &Arc<Self>, name: &str, version: i32) -> Option<Offer> {
-        for registration in self.library.registrations() {
+        for registration in self.code.registrations() {
             // SAFETY: a registered descriptor is a sound one.
             for iface in unsafe { registration.comp().ifaces() } {
                 // SAFETY: as above.
@@ -61,7 +116,7 @@ impl Loaded {
     /// Which of its components offer a version of `name` twice.
     fn duplicate(&self, name: &str) -> Option<(i32, &Registration, &Registration)> {
         let mut seen: Vec<(i32, &Registration)> = Vec::new();
-        for registration in self.library.registrations() {
+        for registration in self.code.registrations() {
             // SAFETY: a registered descriptor is a sound one.
             for iface in unsafe { registration.comp().ifaces() } {
                 // SAFETY: as above.
@@ -86,10 +141,15 @@ impl Inner {
         sweep();
         let mut hit = hit.clone();
         for _ in 0..TRIES {
-            if let Some(loaded) = self.try_load(&hit, wanted)? {
-                return offer_of(&loaded, &hit.interface.name, hit.interface.version);
-            }
             let (name, wish) = (&hit.interface.name, hit.wish);
+            if let Some(loaded) = self.try_load(&hit, wanted)? {
+                match offer_of(&loaded, name, hit.interface.version) {
+                    // Its data spoke of something that it does not register: now it is
+                    // known, and the next one is asked.
+                    Err(ReferenceError::Unregistered { .. }) if loaded.is_c() && !hit.is_named => {}
+                    offer => return offer,
+                }
+            }
             if hit.is_named {
                 let seen = self.look_at(&hit.seen.path)?;
                 let same = |i: &&Interface| i.name == *name && i.version == hit.interface.version;
@@ -107,7 +167,7 @@ impl Inner {
     pub(super) fn look_at(&self, file: &Path) -> Result<Seen, ReferenceError> {
         let candidate = Candidate::open(file, &self.policy)?;
         let metadata = Metadata::read_from(candidate.file(), file)?;
-        Ok(Seen::verified(file.to_owned(), candidate.stamp(), metadata))
+        Ok(Seen::verified(candidate.file(), file.to_owned(), candidate.stamp(), metadata))
     }
 
     /// None if the file is no longer the one that was found.
@@ -130,6 +190,18 @@ impl Inner {
         };
         if candidate.stamp() != seen.stamp {
             return Ok(None);
+        }
+        if let Some(unnoted) = &seen.unnoted {
+            // The same file, and it has no note to compare: what it registers will tell.
+            return match revive(&seen.path, seen.stamp) {
+                Some(kept) => Ok(Some(self.keep_track(kept))),
+                None => {
+                    let loaded = self.map_c(candidate, unnoted.stays)?;
+                    let registered = loaded.code.registrations();
+                    seen.tell(registered.iter().flat_map(|r| component(r).interfaces).collect());
+                    Ok(Some(loaded))
+                }
+            };
         }
         // From here on the file may change: the copy cannot.
         let metadata = Metadata::read_from(candidate.file(), &seen.path)?;
@@ -159,10 +231,25 @@ impl Inner {
             unsafe { object.close() };
             error
         })?;
-        let loaded =
-            Arc::new(Loaded { path, stamp, library: ManuallyDrop::new(library), sha256: OnceCell::new() });
+        let code = ManuallyDrop::new(Code::Rust(library));
+        Ok(self.keep_track(Loaded { path, stamp, code, sha256: OnceCell::new() }))
+    }
+
+    /// Maps a library without a note: it is what it registers.
+    fn map_c(
+        &self,
+        candidate: Candidate,
+        leaves: Option<&'static str>,
+    ) -> Result<Arc<Loaded>, ReferenceError> {
+        let (path, stamp) = (candidate.path().to_owned(), candidate.stamp());
+        let code = ManuallyDrop::new(Code::C(CLibrary::new(candidate.map()?, leaves)));
+        Ok(self.keep_track(Loaded { path, stamp, code, sha256: OnceCell::new() }))
+    }
+
+    fn keep_track(&self, loaded: Loaded) -> Arc<Loaded> {
+        let loaded = Arc::new(loaded);
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&loaded));
-        Ok(loaded)
+        loaded
     }
 }
 
@@ -186,11 +273,11 @@ fn offer_of(loaded: &Arc<Loaded>, name: &str, version: i32) -> Result<Offer, Ref
 impl Drop for Loaded {
     fn drop(&mut self) {
         // SAFETY: taken once, here.
-        let library = unsafe { ManuallyDrop::take(&mut self.library) };
+        let code = unsafe { ManuallyDrop::take(&mut self.code) };
         // SAFETY: every offer, instance and raw reference of it held this `Loaded`,
         // and so did every gate through which it could be called.
-        if let Unload::Kept { reason, library } = unsafe { library.try_unload(Locals::Wait) } {
-            KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { library, reason });
+        if let Err((reason, code)) = unsafe { code.try_unload() } {
+            kept().push(Waiting { code, stamp: self.stamp, reason });
         }
         sweep();
     }
@@ -200,8 +287,25 @@ impl Drop for Loaded {
 static KEPT: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
 
 struct Waiting {
-    library: Library,
+    code: Code,
+    stamp: Stamp,
     reason: Kept,
+}
+
+fn kept() -> MutexGuard<'static, Vec<Waiting>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The C library of this file, if it is kept: it registered itself once, and can be
+/// used again. (A Rust library's thread-locals may be gone: that one is mapped anew.)
+fn revive(path: &Path, stamp: Stamp) -> Option<Loaded> {
+    let mut kept = kept();
+    let is_it = |w: &Waiting| {
+        matches!(&w.code, Code::C(library) if library.is_whole()) && w.stamp == stamp && w.code.path() == path
+    };
+    let at = kept.iter().position(is_it)?;
+    let Waiting { code, stamp, reason: _ } = kept.swap_remove(at);
+    Some(Loaded { path: path.to_owned(), stamp, code: ManuallyDrop::new(code), sha256: OnceCell::new() })
 }
 
 /// A library that nothing refers to, and that is still mapped.
@@ -223,19 +327,15 @@ impl fmt::Display for KeptLibrary {
 /// and why. It runs by itself whenever a library is loaded or unloaded.
 pub fn sweep() -> Vec<KeptLibrary> {
     // Taken out, not held: unloading runs the library's last code.
-    let waiting = std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner));
+    let waiting: Vec<Waiting> = kept().extract_if(.., |w| w.reason.may_pass()).collect();
     let mut still = Vec::with_capacity(waiting.len());
-    for Waiting { library, reason } in waiting {
-        if !reason.may_pass() {
-            still.push(Waiting { library, reason });
-            continue;
-        }
+    for Waiting { code, stamp, .. } in waiting {
         // SAFETY: nothing refers to it since it was put by.
-        if let Unload::Kept { reason, library } = unsafe { library.try_unload(Locals::Wait) } {
-            still.push(Waiting { library, reason });
+        if let Err((reason, code)) = unsafe { code.try_unload() } {
+            still.push(Waiting { code, stamp, reason });
         }
     }
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = kept();
     kept.append(&mut still);
-    kept.iter().map(|w| KeptLibrary { path: w.library.path().to_owned(), reason: w.reason }).collect()
+    kept.iter().map(|w| KeptLibrary { path: w.code.path().to_owned(), reason: w.reason }).collect()
 }

@@ -155,6 +155,9 @@ impl fmt::Display for Offer {
 }
 
 fn name_origin(registration: &Registration, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if registration.package().is_empty() {
+        return write!(f, "C component of `{}`, compiled in", registration.name());
+    }
     write!(
         f,
         "component `{}` of {} {}, compiled in",

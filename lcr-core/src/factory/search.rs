@@ -9,17 +9,26 @@
 //! every file, for one overwritten in place does not move its directory's time.
 //! (What stays unseen until then is a *better* version that was written over a
 //! file which was not chosen: install libraries by renaming them into place.)
+//!
+//! Libraries in C have no notes. What their data describe is read instead
+//! ([`unnoted`](crate::metadata)), and believed until one of them is loaded: from then
+//! on it is known what it registers. Where the data describe nothing, and the wanted
+//! name stands in the file, a child process loads it and tells ([`probe`]).
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata as Status};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use once_cell::sync::OnceCell;
 use rustix::fs::{Mode, OFlags};
 
-use crate::library::Stamp;
+use super::legacy;
+use crate::library::{Stamp, probe};
+use crate::metadata::unnoted::{Unnoted, holds};
 use crate::metadata::{Interface, Metadata, MetadataError};
 use crate::version::Version;
 
@@ -33,6 +42,10 @@ pub(crate) struct Seen {
     pub(crate) path: PathBuf,
     pub(crate) stamp: Stamp,
     pub(crate) metadata: Result<Metadata, MetadataError>,
+    /// What it says without a note; none where it has one.
+    pub(crate) unnoted: Option<Unnoted>,
+    /// What it registers, once that is known, or why nothing.
+    told: OnceCell<Result<Vec<Interface>, String>>,
 }
 
 impl Seen {
@@ -48,16 +61,55 @@ impl Seen {
             let status = fs::metadata(&path).ok().filter(Status::is_file)?;
             // Says why it cannot be opened.
             let metadata = Metadata::read(&path);
-            return Some(Seen { stamp: Stamp::from(&status), metadata, path });
+            return Some(Seen::new(path, Stamp::from(&status), metadata, None));
         };
         let status = file.metadata().ok().filter(Status::is_file)?;
         let metadata = Metadata::read_library(&file, status.len(), &path);
-        Some(Seen { stamp: Stamp::from(&status), metadata, path })
+        Some(Seen::new(path, Stamp::from(&status), metadata, Some((&file, status.len()))))
     }
 
     /// What was read from a descriptor that nobody can change any more.
-    pub(crate) fn verified(path: PathBuf, stamp: Stamp, metadata: Metadata) -> Self {
-        Seen { path, stamp, metadata: Ok(metadata) }
+    pub(crate) fn verified(file: &File, path: PathBuf, stamp: Stamp, metadata: Metadata) -> Self {
+        let length = file.metadata().map_or(0, |status| status.len());
+        Seen::new(path, stamp, Ok(metadata), Some((file, length)))
+    }
+
+    fn new(
+        path: PathBuf,
+        stamp: Stamp,
+        metadata: Result<Metadata, MetadataError>,
+        file: Option<(&File, u64)>,
+    ) -> Self {
+        let is_silent = metadata.as_ref().is_ok_and(|m| m.components.is_empty() && m.library.is_none());
+        let unnoted = file.filter(|_| is_silent).map(|(file, length)| Unnoted::read(file, length));
+        Seen { path, stamp, metadata, unnoted, told: OnceCell::new() }
+    }
+
+    /// Keeps what it was seen to register.
+    pub(crate) fn tell(&self, registered: Vec<Interface>) {
+        let nothing = || Err(probe::NOTHING.to_owned());
+        let _ = self.told.set(if registered.is_empty() { nothing() } else { Ok(registered) });
+    }
+
+    /// Has a child process load it, if it may offer `name` and does not say so.
+    fn ask(&self, name: &str) {
+        if !self.unnoted.as_ref().is_some_and(|u| u.registers) || self.told.get().is_some() {
+            return;
+        }
+        if File::open(&self.path).is_ok_and(|file| holds(&file, name)) {
+            self.told.get_or_init(|| probe::ask(&self.path));
+        }
+    }
+
+    /// Why it offers nothing, for a message.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let path = self.path.display();
+        match (&self.metadata, self.told.get(), &self.unnoted) {
+            (Err(error), ..) => Some(error.to_string()),
+            (_, Some(Err(reason)), _) => Some(format!("{path}: {reason}")),
+            (_, _, Some(Unnoted { is_older: true, .. })) => Some(format!("{path}: {}", probe::OLDER)),
+            _ => None,
+        }
     }
 
     fn is_unchanged(&self) -> bool {
@@ -66,7 +118,10 @@ impl Seen {
 
     /// The interfaces in it; none where it could not be read.
     pub(crate) fn interfaces(&self) -> impl Iterator<Item = &Interface> {
-        self.metadata.iter().flat_map(|m| m.interfaces().map(|(_, interface)| interface))
+        let told = self.told.get().map(|told| told.as_deref().unwrap_or_default());
+        let described = self.unnoted.as_ref().map(|unnoted| unnoted.interfaces.as_slice());
+        let noted = self.metadata.iter().flat_map(|m| m.interfaces().map(|(_, interface)| interface));
+        noted.chain(told.or(described).unwrap_or_default())
     }
 }
 
@@ -81,11 +136,24 @@ pub(crate) struct Hit {
     pub(crate) interface: Interface,
 }
 
+/// A directory or a file that is searched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// Whether only `*.lcrso` count there: in the original's places any library of the
+    /// system may lie.
+    pub(crate) is_legacy: bool,
+}
+
 /// The places of one factory, and what is remembered of them.
 #[derive(Debug, Default)]
 pub(crate) struct Search {
-    places: Vec<PathBuf>,
-    remembered: Mutex<HashMap<PathBuf, Remembered>>,
+    places: Mutex<Arc<[Place]>>,
+    /// The original's places, behind those: built in, and whether they are searched.
+    is_legacy: AtomicBool,
+    built_in: Mutex<Option<PathBuf>>,
+    legacy: OnceCell<Vec<Place>>,
+    remembered: Mutex<HashMap<Place, Remembered>>,
 }
 
 #[derive(Clone, Debug)]
@@ -101,12 +169,18 @@ struct Files {
     all: Vec<Arc<Seen>>,
     /// Which of them offer an interface, by its name.
     offering: HashMap<String, Vec<u32>>,
+    /// Which of them register something that their data do not describe.
+    opaque: Vec<u32>,
 }
 
 impl Files {
     fn new(all: Vec<Arc<Seen>>) -> Self {
         let mut offering: HashMap<String, Vec<u32>> = HashMap::with_capacity(all.len());
+        let mut opaque = Vec::new();
         for (at, seen) in (0..).zip(&all) {
+            if seen.unnoted.as_ref().is_some_and(|u| u.registers && u.interfaces.is_empty()) {
+                opaque.push(at);
+            }
             for interface in seen.interfaces() {
                 let files = match offering.get_mut(&interface.name) {
                     Some(files) => files,
@@ -117,16 +191,32 @@ impl Files {
                 }
             }
         }
-        Files { all, offering }
+        Files { all, offering, opaque }
     }
 
-    /// The interfaces of a name, in order.
-    fn offers<'f>(&'f self, name: &'f str) -> impl Iterator<Item = (&'f Arc<Seen>, &'f Interface)> {
-        let files = self.offering.get(name).into_iter().flatten();
-        let files = files.map(|at| &self.all[*at as usize]);
-        files.flat_map(move |seen| {
-            seen.interfaces().filter(move |i| i.name == name).map(move |interface| (seen, interface))
-        })
+    /// The interfaces of a name, in order. Files that do not say what they offer are
+    /// asked: those that say nothing at all, or, when nothing else was found, any.
+    fn offers(&self, name: &str, trust: Trust) -> Vec<(Arc<Seen>, Interface)> {
+        let noted = self.offering.get(name).map(Vec::as_slice).unwrap_or_default();
+        let mut files: Vec<u32> = noted.to_vec();
+        match trust {
+            Trust::Directories => files.extend(&self.opaque),
+            Trust::Nothing => files.extend((0..).zip(&self.all).filter_map(|(at, seen)| {
+                seen.unnoted.as_ref().filter(|unnoted| unnoted.registers).map(|_| at)
+            })),
+        }
+        files.sort_unstable();
+        files.dedup();
+        let mut offers = Vec::new();
+        for seen in files.iter().map(|at| &self.all[*at as usize]) {
+            let of_name = |i: &&Interface| i.name == name;
+            if !seen.interfaces().any(|i| of_name(&i)) {
+                seen.ask(name);
+            }
+            let of_name = seen.interfaces().filter(of_name);
+            offers.extend(of_name.map(|interface| (Arc::clone(seen), interface.clone())));
+        }
+        offers
     }
 }
 
@@ -140,50 +230,100 @@ enum Trust {
 impl Search {
     /// `places` are directories or single files, the first ones first.
     pub(crate) fn new(places: Vec<PathBuf>) -> Self {
-        Search { places, remembered: Mutex::default() }
+        let search = Search::default();
+        search.set(places);
+        search
     }
 
-    pub(crate) fn places(&self) -> &[PathBuf] {
-        &self.places
+    fn own(&self) -> MutexGuard<'_, Arc<[Place]>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Searches these places from now on, and the original's, where that is on.
+    pub(crate) fn set(&self, places: Vec<PathBuf>) {
+        *self.own() = places.into_iter().map(|path| Place { path, is_legacy: false }).collect();
+    }
+
+    /// Searches the original's places too, or no longer. `built_in` stands before
+    /// those that the environment names; it is taken the first time.
+    pub(crate) fn legacy(&self, is_on: bool, built_in: Option<PathBuf>) {
+        if let Some(built_in) = built_in {
+            let mut known = self.built_in.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get_or_insert(built_in);
+        }
+        self.is_legacy.store(is_on, Ordering::Release);
+    }
+
+    /// The places, in order. The original's are found out when they are first looked at.
+    fn all_places(&self) -> Vec<Place> {
+        let mut all = self.own().to_vec();
+        if self.is_legacy.load(Ordering::Acquire) {
+            let built_in = || self.built_in.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let paths = || legacy::places(built_in());
+            let places = || paths().into_iter().map(|path| Place { path, is_legacy: true }).collect();
+            all.extend(self.legacy.get_or_init(places).iter().cloned());
+        }
+        all
+    }
+
+    pub(crate) fn places(&self) -> Vec<PathBuf> {
+        self.all_places().into_iter().map(|place| place.path).collect()
+    }
+
+    /// The places that somebody named: one that is not there is worth a word.
+    pub(crate) fn named_places(&self) -> Vec<PathBuf> {
+        self.own().iter().map(|place| place.path.clone()).collect()
     }
 
     /// The file that answers a reference, and its interface that does.
     pub(crate) fn find(&self, name: &str, version: Version) -> Option<Hit> {
-        if self.places.is_empty() {
-            return None;
-        }
-        choose(&self.files(Trust::Directories), name, version)
+        self.choose(name, version, Trust::Directories)
             .filter(|hit| hit.seen.is_unchanged())
             .or_else(|| self.find_anew(name, version))
     }
 
     /// All files, in the order in which they are asked.
     pub(crate) fn look(&self) -> Vec<Arc<Seen>> {
-        self.files(Trust::Nothing).iter().flat_map(|files| files.all.iter().cloned()).collect()
+        let files = self.all_places().into_iter().filter_map(|place| self.files(&place, Trust::Nothing));
+        files.flat_map(|files| files.all.clone()).collect()
     }
 
     /// What answers a reference when the file that did a moment ago no longer does.
     pub(crate) fn find_anew(&self, name: &str, version: Version) -> Option<Hit> {
-        choose(&self.files(Trust::Nothing), name, version)
+        self.choose(name, version, Trust::Nothing)
     }
 
-    /// Those of each place.
-    fn files(&self, trust: Trust) -> Vec<Arc<Files>> {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Vec::with_capacity(self.places.len());
-        for place in &self.places {
-            match look_into(place, remembered.get(place), trust) {
-                Looked::Unchanged(files) => all.push(files),
-                Looked::Anew(now) => {
-                    all.push(Arc::clone(&now.files));
-                    remembered.insert(place.clone(), now);
-                }
-                Looked::Nothing => {
-                    remembered.remove(place);
-                }
+    /// The best of all places. Those behind one that offers the very version are not
+    /// looked at.
+    fn choose(&self, name: &str, version: Version, trust: Trust) -> Option<Hit> {
+        let mut offers = Vec::new();
+        for place in self.all_places() {
+            let Some(files) = self.files(&place, trust) else { continue };
+            offers.extend(files.offers(name, trust));
+            if version.exact && offers.iter().any(|(_, i)| i.version == version.low) {
+                break;
             }
         }
-        all
+        let at = version.choose(offers.iter().map(|(_, i)| (i.version, i.replaces.as_slice())))?;
+        let (seen, interface) = offers.swap_remove(at);
+        Some(Hit { wish: version, is_named: false, seen, interface })
+    }
+
+    /// The files of a place, if it is there.
+    fn files(&self, place: &Place, trust: Trust) -> Option<Arc<Files>> {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        match look_into(place, remembered.get(place), trust) {
+            Looked::Unchanged(files) => Some(files),
+            Looked::Anew(now) => {
+                let files = Arc::clone(&now.files);
+                remembered.insert(place.clone(), now);
+                Some(files)
+            }
+            Looked::Nothing => {
+                remembered.remove(place);
+                None
+            }
+        }
     }
 }
 
@@ -197,8 +337,9 @@ enum Looked {
 }
 
 /// Looks at a directory or a file. Files that have not changed are not read again.
-fn look_into(place: &Path, known: Option<&Remembered>, trust: Trust) -> Looked {
+fn look_into(place: &Place, known: Option<&Remembered>, trust: Trust) -> Looked {
     let now = SystemTime::now();
+    let Place { path: place, is_legacy } = place;
     let Ok(status) = fs::metadata(place) else { return Looked::Nothing };
     let Ok(modified) = status.modified() else { return Looked::Nothing };
     if let Some(known) = known
@@ -209,7 +350,7 @@ fn look_into(place: &Path, known: Option<&Remembered>, trust: Trust) -> Looked {
         return Looked::Unchanged(Arc::clone(&known.files));
     }
     let is_directory = status.is_dir();
-    let paths = if is_directory { libraries_in(place) } else { vec![place.to_owned()] };
+    let paths = if is_directory { libraries_in(place, *is_legacy) } else { vec![place.clone()] };
     let directory = if is_directory { File::open(place).ok() } else { None };
     let old: HashMap<&Path, &Arc<Seen>> =
         known.iter().flat_map(|k| k.files.all.iter()).map(|seen| (seen.path.as_path(), seen)).collect();
@@ -253,21 +394,14 @@ fn each<R: Send>(paths: &[PathBuf], read: impl Fn(&Path) -> Option<R> + Sync) ->
     })
 }
 
-/// The `*.so` and `*.lcrso` files of a directory, sorted by name.
-pub(crate) fn libraries_in(directory: &Path) -> Vec<PathBuf> {
+/// The `*.so` and `*.lcrso` files of a directory, or the latter alone, sorted by name.
+fn libraries_in(directory: &Path, is_legacy: bool) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "so" || e == "lcrso"))
+        .filter(|path| path.extension().is_some_and(|e| e == "lcrso" || e == "so" && !is_legacy))
         .collect();
     // As bytes: they differ in their last part alone.
     paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     paths
-}
-
-fn choose(places: &[Arc<Files>], name: &str, version: Version) -> Option<Hit> {
-    let offers: Vec<_> = places.iter().flat_map(|files| files.offers(name)).collect();
-    let at = version.choose(offers.iter().map(|(_, i)| (i.version, i.replaces.as_slice())))?;
-    let (seen, interface) = offers[at];
-    Some(Hit { wish: version, is_named: false, seen: Arc::clone(seen), interface: interface.clone() })
 }

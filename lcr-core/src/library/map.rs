@@ -23,6 +23,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::error::LoadError;
 use super::verify::Candidate;
 use crate::border;
+use crate::descriptor::Comp;
+use crate::registry;
 
 /// One thread maps or unmaps at a time, so that what it reads from
 /// `/proc/self/maps` afterwards is its own doing. Not held while a library's own
@@ -43,6 +45,8 @@ pub struct Object {
     /// The file that is mapped, open as long as it is.
     file: Option<fs::File>,
     mapping: Mapping,
+    /// The C components that its ELF constructors registered.
+    pub(super) registered: Vec<*const Comp>,
     pub(super) nodelete: bool,
     closed: bool,
 }
@@ -83,7 +87,8 @@ impl Object {
         if by_path && linker::is_open(&name) {
             return Err(swapped("one is open under this name"));
         }
-        let handle = linker::open(&name).map_err(|message| {
+        let (opened, registered) = registry::collect(|| linker::open(&name));
+        let handle = opened.map_err(|message| {
             // The linker names what it was given, which says nothing to a person.
             link(message.replace(&*name.to_string_lossy(), &path.to_string_lossy()))
         })?;
@@ -105,7 +110,8 @@ impl Object {
                 return Err(swapped("the path names another file now"));
             }
         }
-        Ok(Object { path, handle, file: Some(file), mapping, nodelete: dynamic.nodelete, closed: false })
+        let nodelete = dynamic.nodelete;
+        Ok(Object { path, handle, file: Some(file), mapping, registered, nodelete, closed: false })
     }
 
     /// The path it was verified under.
@@ -141,6 +147,12 @@ impl Object {
     #[must_use]
     pub fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
         linker::symbol(self.handle, name).filter(|address| self.mapping.range.contains(&address.addr()))
+    }
+
+    /// Whether its ELF constructors registered components, as those of a C library do.
+    #[must_use]
+    pub fn has_registered(&self) -> bool {
+        !self.registered.is_empty()
     }
 
     /// Whose symbol of that name the dynamic linker finds instead.
@@ -252,7 +264,7 @@ impl<'a> Line<'a> {
 
 /// The dynamic linker and the unwinder.
 #[cfg(not(target_feature = "crt-static"))]
-mod linker {
+pub(super) mod linker {
     use std::ffi::{CString, c_int};
     use std::os::unix::ffi::OsStrExt;
     use std::ptr::null_mut;
@@ -343,30 +355,32 @@ mod linker {
         fn _Unwind_GetIP(context: *mut UnwindContext) -> usize;
     }
 
-    struct Search<'a> {
-        range: &'a Range<usize>,
-        found: bool,
-    }
+    struct Visitor<'a>(&'a mut dyn FnMut(usize) -> bool);
 
-    extern "C-unwind" fn visit(context: *mut UnwindContext, search: *mut c_void) -> c_int {
+    extern "C-unwind" fn visit(context: *mut UnwindContext, visitor: *mut c_void) -> c_int {
         const NO_REASON: c_int = 0;
         const NORMAL_STOP: c_int = 4;
         // SAFETY: the unwinder's context, for this frame.
         let address = unsafe { _Unwind_GetIP(context) };
-        // SAFETY: the `Search` of `stack_touches`, which waits for us.
-        let search = unsafe { &mut *search.cast::<Search<'_>>() };
-        if search.range.contains(&address) {
-            search.found = true;
-            return NORMAL_STOP;
-        }
-        NO_REASON
+        // SAFETY: the `Visitor` of `any_frame`, which waits for us.
+        let visitor = unsafe { &mut *visitor.cast::<Visitor<'_>>() };
+        if (visitor.0)(address) { NORMAL_STOP } else { NO_REASON }
+    }
+
+    /// Is there a frame on this thread's stack, by its address, for which `is_it` holds?
+    pub(in crate::library) fn any_frame(mut is_it: impl FnMut(usize) -> bool) -> bool {
+        let mut found = false;
+        let mut visitor = Visitor(&mut |address| {
+            found |= is_it(address);
+            found
+        });
+        // SAFETY: `visit` takes the argument for what it is, and does not unwind.
+        unsafe { _Unwind_Backtrace(visit, (&raw mut visitor).cast()) };
+        found
     }
 
     pub(super) fn stack_touches(range: &Range<usize>) -> bool {
-        let mut search = Search { range, found: false };
-        // SAFETY: `visit` takes the argument for what it is, and does not unwind.
-        unsafe { _Unwind_Backtrace(visit, (&raw mut search).cast()) };
-        search.found
+        any_frame(|address| range.contains(&address))
     }
 }
 

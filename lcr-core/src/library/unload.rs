@@ -29,6 +29,8 @@ pub enum Kept {
     AskedToStay,
     /// It records no keys and threads: `library!` cannot on this machine.
     Unrecorded,
+    /// A C library that calls this function: nobody records what it leaves behind.
+    LeavesBehind(&'static str),
     /// The calling thread will return into it.
     OnStack,
     /// Threads that it spawned live.
@@ -49,7 +51,7 @@ impl Kept {
     pub fn may_pass(self) -> bool {
         match self {
             Kept::OnStack | Kept::Threads(_) | Kept::Locals(_) | Kept::Mapped => true,
-            Kept::AskedToStay | Kept::Unrecorded | Kept::Unmanaged(_) => false,
+            Kept::AskedToStay | Kept::Unrecorded | Kept::LeavesBehind(_) | Kept::Unmanaged(_) => false,
         }
     }
 }
@@ -59,6 +61,9 @@ impl fmt::Display for Kept {
         match self {
             Kept::AskedToStay => write!(f, "it asks to stay"),
             Kept::Unrecorded => write!(f, "what it registers is not recorded on this machine"),
+            Kept::LeavesBehind(what) => {
+                write!(f, "a C library with {what}: what that leaves behind is not recorded")
+            }
             Kept::OnStack => write!(f, "the unloading thread runs code of it"),
             Kept::Threads(1) => write!(f, "a thread that it spawned lives"),
             Kept::Threads(n) => write!(f, "{n} threads that it spawned live"),

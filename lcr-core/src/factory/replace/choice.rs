@@ -121,7 +121,7 @@ impl Choice {
             file: match &self.source {
                 Source::External(hit) => Some(hit.seen.path.clone()),
                 Source::Line(line) => line.offer.library().map(|l| l.path().to_owned()),
-                Source::CompiledIn(_) => None,
+                Source::CompiledIn(_) | Source::Late(_) => None,
             },
             sha256: None,
             pinned: 0,

@@ -1,0 +1,7 @@
+//! C programs and C components written for corosync's LCR, compiled without a change and
+//! linked with liblcr.so and with liblcr.a.
+
+mod headers;
+mod promises;
+mod shapes;
+mod world;
