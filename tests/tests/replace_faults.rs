@@ -514,7 +514,7 @@ fn descriptors_run_out_anywhere(bench: &Bench, callers: &Callers, before: &Holds
         assert_eq!(after, *before, "{limit}; kept: {:?}", sweep());
     }
     assert!(steps.contains(&Step::Prepare) && steps.contains(&Step::Save), "{steps:?}");
-    Factory::process().rollback("store").unwrap().run().unwrap();
+    Factory::process().rollback("store").run().unwrap();
     callers.go_on();
     let after = Holds::settled(before);
     assert_eq!(after, *before, "kept: {:?}", sweep());

@@ -51,7 +51,7 @@ use self::switch::switch_open;
 use self::turn::Patience;
 pub(super) use self::turn::Turn;
 use super::health::{Health, Window};
-use super::history::{Entry, sha256_of};
+use super::history::{Entry, Previous};
 use super::offer::Offer;
 use super::{Factory, sweep};
 
@@ -76,7 +76,18 @@ struct Ask {
     interface: String,
     file: Option<PathBuf>,
     version: Option<i32>,
-    back: Option<Back>,
+    way: Way,
+}
+
+/// Which way it goes.
+#[derive(Clone, Debug)]
+enum Way {
+    /// To a newer version.
+    On,
+    /// To what served before.
+    Back(Back),
+    /// Back, and nothing served before.
+    Nowhere,
 }
 
 /// Going back.
@@ -92,7 +103,28 @@ struct Back {
 
 impl Ask {
     fn new(interface: &str) -> Self {
-        Ask { interface: interface.to_owned(), file: None, version: None, back: None }
+        Ask { interface: interface.to_owned(), file: None, version: None, way: Way::On }
+    }
+
+    /// Back to what serves before `interface` is replaced once more by somebody else.
+    fn back(factory: &Factory, interface: &str) -> Self {
+        let Some(Previous { to, version, offer, file }) = factory.inner.history.previous(interface) else {
+            return Ask { way: Way::Nowhere, ..Ask::new(interface) };
+        };
+        let (file, sha256) = file.unzip();
+        Ask {
+            interface: interface.to_owned(),
+            file,
+            version: Some(version),
+            way: Way::Back(Back { from: to, offer, sha256 }),
+        }
+    }
+
+    fn is_back(&self) -> Option<&Back> {
+        match &self.way {
+            Way::Back(back) => Some(back),
+            Way::On | Way::Nowhere => None,
+        }
     }
 }
 
@@ -113,9 +145,13 @@ impl Factory {
     /// # Ok(()) }
     /// ```
     pub fn replace(&self, interface: &str) -> Replacement {
+        self.replacement(Ask::new(interface))
+    }
+
+    fn replacement(&self, ask: Ask) -> Replacement {
         Replacement {
             factory: self.clone(),
-            asks: vec![Ask::new(interface)],
+            asks: vec![ask],
             timeout: TIMEOUT,
             requester: None,
             cancelled: Arc::default(),
@@ -124,37 +160,28 @@ impl Factory {
     }
 
     /// Asks for the way back: the version that served before the last replacement
-    /// of `interface`, by the same transaction.
+    /// of `interface`, by the same transaction. Where it was not replaced, or what
+    /// served before cannot be had any more, for its file has changed, the
+    /// transaction fails.
     ///
-    /// # Errors
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use lcr_core::Factory;
     ///
-    /// It was not replaced, or what served before cannot be had any more: its file
-    /// has changed.
-    pub fn rollback(&self, interface: &str) -> Result<Replacement, Failure> {
-        let fail = |error| Failure::new(interface, Step::Prepare, error);
-        let previous = self
-            .inner
-            .history
-            .previous(interface)
-            .ok_or_else(|| fail(ReplaceError::NothingBefore { interface: interface.to_owned() }))?;
-        let mut replacement = self.replace(interface).version(previous.version);
-        let ask = &mut replacement.asks[0];
-        let mut back = Back { from: previous.to, offer: previous.offer, sha256: None };
-        if let (None, Some((file, sha256))) = (&back.offer, previous.file) {
-            back.same_file(&file, Some(sha256_of(&file).map_err(|e| e.to_string())), &sha256)
-                .map_err(fail)?;
-            ask.file = Some(file);
-            back.sha256 = Some(sha256);
-        }
-        ask.back = Some(back);
-        Ok(replacement)
+    /// let factory = Factory::process();
+    /// factory.replace("store").also("index").run()?;
+    /// let report = factory.rollback("store").also_rollback("index").run()?;
+    /// println!("{report}");
+    /// # Ok(()) }
+    /// ```
+    pub fn rollback(&self, interface: &str) -> Replacement {
+        self.replacement(Ask::back(self, interface))
     }
 }
 
 impl Back {
     /// Is what was found the library that served before?
     fn same_file(
-        &self,
         file: &Path,
         found: Option<Result<String, String>>,
         wanted: &str,
@@ -194,6 +221,12 @@ impl Replacement {
         self
     }
 
+    /// Takes another interface back in the same transaction: all or none.
+    pub fn also_rollback(mut self, interface: &str) -> Self {
+        self.asks.push(Ask::back(&self.factory, interface));
+        self
+    }
+
     /// How long to wait for others, at most, each time: for another replacement to end;
     /// for callers to leave, while calls are held; for callers to leave the old version
     /// after the switch. Five seconds unless told.
@@ -220,12 +253,6 @@ impl Replacement {
     /// that; [`Factory::events`] and [`Factory::history`] tell.
     pub fn watch(mut self, health: Health) -> Self {
         self.health = Some(health);
-        self
-    }
-
-    /// All of both, as one.
-    pub(super) fn with_all_of(mut self, other: Replacement) -> Self {
-        self.asks.extend(other.asks);
         self
     }
 
@@ -301,6 +328,15 @@ impl Replacement {
         Ok(choices)
     }
 
+    /// What undoes it, once it is done: whatever others replace afterwards.
+    fn way_back(&self) -> Replacement {
+        let mut back = self.factory.replacement(Ask::back(&self.factory, &self.asks[0].interface));
+        for ask in &self.asks[1..] {
+            back = back.also_rollback(&ask.interface);
+        }
+        back
+    }
+
     fn transact(&self, start: Instant) -> Result<Report, Failure> {
         let inner = &self.factory.inner;
         let patience = self.patience(start);
@@ -345,12 +381,13 @@ impl Replacement {
                 let version = gate.offer().version();
                 (gate.head().name().to_owned(), version, gate)
             });
-            Window::open(health, new.collect())
+            Window::open(health, self.asks[0].interface.clone(), new.collect())
         });
+        let back = window.is_some().then(|| self.way_back());
         // The next transaction need not wait for these callers.
         drop(turn);
-        if let Some(window) = window {
-            window.watch(self.factory.clone(), self.asks.iter().map(|ask| ask.interface.clone()).collect());
+        if let (Some(window), Some(back)) = (window, back) {
+            window.watch(self.factory.clone(), back);
         }
         // In the order of the switch, each until the same deadline.
         let mut drained = true;

@@ -26,7 +26,7 @@ fn second_version() -> std::path::PathBuf {
 /// Version 1 to version 2, or back.
 fn replace(host: &Host, library: &std::path::Path, back: bool) {
     let replaced = if back {
-        host.factory.rollback("lock.file").and_then(|back| back.timeout(Duration::from_secs(30)).run())
+        host.factory.rollback("lock.file").timeout(Duration::from_secs(30)).run()
     } else {
         host.factory.replace("lock.file").with(library).timeout(Duration::from_secs(30)).run()
     };

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use super::super::history::Previous;
+use super::super::history::{Previous, sha256_of};
 use super::super::instance::GateRef;
 use super::super::lines::Line;
 use super::super::search::{Hit, Seen};
 use super::super::slot::Slot;
 use super::super::{Inner, Source, Wanted, plan};
 use super::prepared::{Prepared, Target};
-use super::{Ask, Back, ReplaceError, Replaced};
+use super::{Ask, Back, ReplaceError, Replaced, Way};
 use crate::error::ReferenceError;
 use crate::library::Candidate;
 use crate::metadata::{Contract, Interface};
@@ -36,6 +36,13 @@ pub(super) struct Choice {
 impl Choice {
     pub(super) fn make(inner: &Inner, ask: &Ask) -> Result<Self, ReplaceError> {
         let name = &ask.interface;
+        match (&ask.way, &ask.file) {
+            (Way::Nowhere, _) => return Err(ReplaceError::NothingBefore { interface: name.clone() }),
+            (Way::Back(Back { sha256: Some(wanted), .. }), Some(file)) => {
+                Back::same_file(file, Some(sha256_of(file).map_err(|error| error.to_string())), wanted)?;
+            }
+            _ => {}
+        }
         let gates: Vec<GateRef> = inner.gates.all().into_iter().filter(|g| g.head().name() == name).collect();
         let raw = inner.raw_holders(name);
         let mut from: Vec<i32> = gates.iter().map(|g| g.offer().version()).collect();
@@ -54,7 +61,7 @@ impl Choice {
         if let Some(version) = ask.version {
             candidates.retain(|(_, interface)| interface.version == version);
         }
-        let replaces = |interface: &Interface, v: i32| match &ask.back {
+        let replaces = |interface: &Interface, v: i32| match ask.is_back() {
             Some(back) => v == back.from,
             None => v == interface.version || interface.replaces.contains(&v),
         };
@@ -84,8 +91,15 @@ impl Choice {
         }
         from.retain(|v| replaces(&interface, *v));
         let (gates, others) = gates.into_iter().partition(|g| replaces(&interface, g.offer().version()));
-        let choice =
-            Choice { name: name.clone(), source, interface, gates, others, from, back: ask.back.clone() };
+        let choice = Choice {
+            name: name.clone(),
+            source,
+            interface,
+            gates,
+            others,
+            from,
+            back: ask.is_back().cloned(),
+        };
         if choice.gates.iter().any(|g| g.close_acceptance().built().head().inside()) {
             return Err(ReplaceError::Inside { interface: name.clone() });
         }
@@ -137,7 +151,7 @@ impl Choice {
         if let (Some(back), Some(file)) = (&self.back, &report.file)
             && let Some(wanted) = &back.sha256
         {
-            back.same_file(file, report.sha256.clone().map(Ok), wanted)?;
+            Back::same_file(file, report.sha256.clone().map(Ok), wanted)?;
         }
         let raw = inner.raw_holders(&self.name);
         report.pinned = raw.iter().filter(|(v, _)| self.from.contains(v)).map(|(_, count)| count).sum();
@@ -192,7 +206,7 @@ impl GateRef {
 /// What could be the new version.
 fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, ReplaceError> {
     let name = &ask.interface;
-    if let Some(offer) = ask.back.as_ref().and_then(|back| back.offer.as_ref()) {
+    if let Some(offer) = ask.is_back().and_then(|back| back.offer.as_ref()) {
         let line = Line {
             name: name.clone(),
             answers: vec![offer.version()],
