@@ -537,7 +537,9 @@ impl Client {
 
     fn interest(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, self.is_free() && !self.is_half_closed && !self.is_closing);
+        // What it has sent is answered first: else it would be kept without a bound.
+        let listens = self.is_free() && !self.is_half_closed && !self.is_closing && !self.has_more();
+        flags.set(PollFlags::IN, listens);
         flags.set(PollFlags::OUT, !self.output.is_empty());
         flags
     }
@@ -553,7 +555,8 @@ impl Client {
         // It has hung up: what it waited for, it does not want. What it sent before
         // is read to its end first.
         let hung_up = flags.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
-        self.is_gone |= hung_up && !flags.contains(PollFlags::IN);
+        let is_heard = flags.contains(PollFlags::IN) || self.is_free() && self.has_more();
+        self.is_gone |= hung_up && !is_heard;
     }
 
     fn read(&mut self) {
