@@ -203,6 +203,11 @@ fn a_handle_follows_and_an_instance_stays() -> Result<(), ReferenceError> {
     assert_eq!((back.interfaces[0].from, back.interfaces[0].to), (Some(1), 0));
     assert_eq!((counter.version(), counter.next()), (0, 0));
     assert_eq!(factory.history().len(), 2);
+    // For ever is a time, too.
+    drop(pinned);
+    factory.replace("plain").timeout(Duration::MAX).plan().unwrap();
+    factory.replace("plain").timeout(Duration::MAX).run().unwrap();
+    assert_eq!(counter.version(), 1);
     Ok(())
 }
 

@@ -257,7 +257,7 @@ impl Replacement {
     }
 
     fn patience(&self, start: Instant) -> Patience<'_> {
-        Patience { timeout: self.timeout, deadline: start + self.timeout, cancelled: &self.cancelled }
+        Patience::new(start, self.timeout, &self.cancelled)
     }
 
     /// Makes every check and changes nothing: no code of the new version runs.
@@ -392,7 +392,7 @@ impl Replacement {
         // In the order of the switch, each until the same deadline.
         let mut drained = true;
         for old in switched {
-            drained &= old.until(switch_at + self.timeout);
+            drained &= old.until(switch_at.checked_add(self.timeout));
         }
         report.drained = drained.then(|| switch_at.elapsed());
         Ok(report)
