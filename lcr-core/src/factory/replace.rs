@@ -52,6 +52,7 @@ use self::turn::Patience;
 pub(super) use self::turn::Turn;
 use super::health::{Health, Window};
 use super::history::{Entry, Previous};
+use super::instance::GateRef;
 use super::offer::Offer;
 use super::{Factory, sweep};
 
@@ -92,9 +93,13 @@ enum Way {
 
 /// Going back.
 #[derive(Clone, Debug)]
-struct Back {
+pub(super) struct Back {
     /// The version that is gone back from: no other one is replaced.
     from: i32,
+    /// The version that served before: who came from there goes back there,
+    to: i32,
+    /// and others, unless they came from one of these.
+    others: Option<Vec<i32>>,
     /// The very offer that served before, if it was compiled in,
     offer: Option<Offer>,
     /// else what its library must be.
@@ -106,18 +111,23 @@ impl Ask {
         Ask { interface: interface.to_owned(), file: None, version: None, way: Way::On }
     }
 
-    /// Back to what serves before `interface` is replaced once more by somebody else.
-    fn back(factory: &Factory, interface: &str) -> Self {
-        let Some(Previous { to, version, offer, file }) = factory.inner.history.previous(interface) else {
-            return Ask { way: Way::Nowhere, ..Ask::new(interface) };
-        };
-        let (file, sha256) = file.unzip();
-        Ask {
-            interface: interface.to_owned(),
-            file,
-            version: Some(version),
-            way: Way::Back(Back { from: to, offer, sha256 }),
+    /// Back to what serves before `interface` is replaced once more by somebody else:
+    /// one for each version that was replaced.
+    fn back(factory: &Factory, interface: &str) -> Vec<Self> {
+        let all = factory.inner.history.previous(interface);
+        if all.is_empty() {
+            return vec![Ask { way: Way::Nowhere, ..Ask::new(interface) }];
         }
+        let back = |at: usize| {
+            let Previous { to: from, version, offer, file } = all[at].clone();
+            let same = |p: &&Previous| p.to == from && p.version != version;
+            let is_last = !all[at + 1..].iter().any(|p| p.to == from);
+            let others = is_last.then(|| all.iter().filter(same).map(|p| p.version).collect());
+            let (file, sha256) = file.unzip();
+            let back = Back { from, to: version, others, offer, sha256 };
+            Ask { interface: interface.to_owned(), file, version: Some(version), way: Way::Back(back) }
+        };
+        (0..all.len()).map(back).collect()
     }
 
     fn is_back(&self) -> Option<&Back> {
@@ -145,13 +155,13 @@ impl Factory {
     /// # Ok(()) }
     /// ```
     pub fn replace(&self, interface: &str) -> Replacement {
-        self.replacement(Ask::new(interface))
+        self.replacement(vec![Ask::new(interface)])
     }
 
-    fn replacement(&self, ask: Ask) -> Replacement {
+    fn replacement(&self, asks: Vec<Ask>) -> Replacement {
         Replacement {
             factory: self.clone(),
-            asks: vec![ask],
+            asks,
             timeout: TIMEOUT,
             requester: None,
             cancelled: Arc::default(),
@@ -180,6 +190,17 @@ impl Factory {
 }
 
 impl Back {
+    /// Does what stands behind this gate go back to this version?
+    fn is_of(&self, gate: &GateRef) -> bool {
+        gate.offer().version() == self.from && self.takes(gate.before().as_slice())
+    }
+
+    /// Does it, having come from these versions?
+    pub(super) fn takes(&self, came_from: &[i32]) -> bool {
+        let is_others = |others: &Vec<i32>| others.iter().any(|other| came_from.contains(other));
+        came_from.contains(&self.to) || self.others.as_ref().is_some_and(|others| !is_others(others))
+    }
+
     /// Is what was found the library that served before?
     fn same_file(
         file: &Path,
@@ -223,7 +244,7 @@ impl Replacement {
 
     /// Takes another interface back in the same transaction: all or none.
     pub fn also_rollback(mut self, interface: &str) -> Self {
-        self.asks.push(Ask::back(&self.factory, interface));
+        self.asks.extend(Ask::back(&self.factory, interface));
         self
     }
 
@@ -318,7 +339,7 @@ impl Replacement {
         let mut choices: Vec<Choice> = Vec::new();
         for ask in &self.asks {
             let fail = |error| Failure::new(&ask.interface, Step::Prepare, error);
-            if choices.iter().any(|c| c.name == ask.interface) {
+            if choices.iter().any(|c| c.name == ask.interface && !c.shares(ask)) {
                 return Err(fail(ReplaceError::Twice { interface: ask.interface.clone() }));
             }
             let choice = Choice::make(inner, ask).map_err(fail)?;
@@ -330,11 +351,9 @@ impl Replacement {
 
     /// What undoes it, once it is done: whatever others replace afterwards.
     fn way_back(&self) -> Replacement {
-        let mut back = self.factory.replacement(Ask::back(&self.factory, &self.asks[0].interface));
-        for ask in &self.asks[1..] {
-            back = back.also_rollback(&ask.interface);
-        }
-        back
+        let mut names: Vec<&str> = self.asks.iter().map(|ask| &*ask.interface).collect();
+        names.dedup();
+        self.factory.replacement(names.into_iter().flat_map(|name| Ask::back(&self.factory, name)).collect())
     }
 
     fn transact(&self, start: Instant) -> Result<Report, Failure> {

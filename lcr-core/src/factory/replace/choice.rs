@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::super::history::{Previous, sha256_of};
 use super::super::instance::GateRef;
 use super::super::lines::Line;
+use super::super::offer::Offer;
 use super::super::search::{Hit, Seen};
 use super::super::slot::Slot;
 use super::super::{Inner, Source, Wanted, plan};
@@ -90,7 +91,10 @@ impl Choice {
             return Err(ReplaceError::Kind { interface: name.clone(), to: interface.version, contract });
         }
         from.retain(|v| replaces(&interface, *v));
-        let (gates, others) = gates.into_iter().partition(|g| replaces(&interface, g.offer().version()));
+        let (gates, others) = gates.into_iter().partition(|gate| match ask.is_back() {
+            Some(back) => back.is_of(gate),
+            None => replaces(&interface, gate.offer().version()),
+        });
         let choice = Choice {
             name: name.clone(),
             source,
@@ -104,6 +108,15 @@ impl Choice {
             return Err(ReplaceError::Inside { interface: name.clone() });
         }
         Ok(choice)
+    }
+
+    /// Are both parts of the way back from one replacement, which was one of several
+    /// versions?
+    pub(super) fn shares(&self, ask: &Ask) -> bool {
+        self.back
+            .as_ref()
+            .zip(ask.is_back())
+            .is_some_and(|(one, other)| (one.from, one.to) != (other.from, other.to))
     }
 
     /// All checks that need no code of the new version.
@@ -155,13 +168,13 @@ impl Choice {
         }
         let raw = inner.raw_holders(&self.name);
         report.pinned = raw.iter().filter(|(v, _)| self.from.contains(v)).map(|(_, count)| count).sum();
-        let before = match self.gates.first() {
-            Some(gate) => Some(gate.offer()),
-            None => {
-                let version = self.from.last().map_or(Version::any(), |v| Version::exact(*v));
-                inner.source(&self.name, version).and_then(|s| inner.offer(&s, wanted)).ok()
-            }
-        };
+        let mut before: Vec<Offer> = self.gates.iter().map(|gate| gate.offer()).collect();
+        before.sort_by_key(Offer::version);
+        before.dedup_by_key(|offer| offer.version());
+        if before.is_empty() {
+            let version = self.from.last().map_or(Version::any(), |v| Version::exact(*v));
+            before.extend(inner.source(&self.name, version).and_then(|s| inner.offer(&s, wanted)));
+        }
         let mut targets = Vec::new();
         for gate in self.gates {
             let dependencies = Some(inner.dependencies(&offer)?);
@@ -175,12 +188,12 @@ impl Choice {
                 Some(back) => vec![back.from],
                 None => offer.replaces().iter().copied().chain([offer.version()]).collect(),
             },
-            is_back: self.back.is_some(),
+            back: self.back,
             name: self.name,
             offer,
             from: self.from,
             // Here, and not when callers wait: it may have to hash a file.
-            previous: Previous::of(before.as_ref(), self.interface.version),
+            previous: before.iter().map(|old| Previous::of(old, self.interface.version)).collect(),
             _before: before,
             report,
         })
