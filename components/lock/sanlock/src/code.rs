@@ -43,8 +43,22 @@ pub(crate) const EBUSY: i32 = -16;
 pub(crate) const EEXIST: i32 = -17;
 pub(crate) const EINPROGRESS: i32 = -115;
 pub(crate) const ECONNREFUSED: i32 = -111;
-pub(crate) const ACQUIRE_OWNED: i32 = -244;
-pub(crate) const ACQUIRE_SHRETRY: i32 = -246;
+const DBLOCK_LVER: i32 = -212;
+const DBLOCK_MBAL: i32 = -213;
+pub(crate) const ACQUIRE_IDLIVE: i32 = -243;
+const ACQUIRE_OWNED: i32 = -244;
+const ACQUIRE_OTHER: i32 = -245;
+const ACQUIRE_SHRETRY: i32 = -246;
+
+/// A lease that is in somebody's hands for a moment only: it is voted on, given up, or
+/// just shared. What it comes to is known when it is asked for again.
+const PASSING: [i32; 7] =
+    [EAGAIN, EBUSY, DBLOCK_LVER, DBLOCK_MBAL, ACQUIRE_OWNED, ACQUIRE_OTHER, ACQUIRE_SHRETRY];
+
+/// Whether such an answer passes.
+pub(crate) fn passes(number: i32) -> bool {
+    PASSING.contains(&number)
+}
 
 #[rustfmt::skip] // A table.
 const TABLE: &[Known] = &[
@@ -74,8 +88,8 @@ const TABLE: &[Known] = &[
     known(-203, "SANLK_WD_ERROR", Kind::Failed, "the watchdog daemon cannot be used", "start wdmd, or run sanlock without a watchdog (`-w 0`) where nothing can be spoilt"),
     known(-210, "SANLK_DBLOCK_READ", Kind::Failed, "the lease's votes cannot be read", STORAGE),
     known(-211, "SANLK_DBLOCK_WRITE", Kind::Failed, "the lease's votes cannot be written", STORAGE),
-    known(-212, "SANLK_DBLOCK_LVER", Kind::Held, "another host has won the lease meanwhile", AGAIN),
-    known(-213, "SANLK_DBLOCK_MBAL", Kind::Held, "another host votes for the lease at this moment", AGAIN),
+    known(DBLOCK_LVER, "SANLK_DBLOCK_LVER", Kind::Held, "another host has won the lease meanwhile", AGAIN),
+    known(DBLOCK_MBAL, "SANLK_DBLOCK_MBAL", Kind::Held, "another host votes for the lease at this moment", AGAIN),
     known(-214, "SANLK_DBLOCK_CHECKSUM", Kind::Failed, "a vote's checksum is wrong", DAMAGED),
     known(-220, "SANLK_LEADER_READ", Kind::Failed, "the lease cannot be read", STORAGE),
     known(-221, "SANLK_LEADER_WRITE", Kind::Failed, "the lease cannot be written", STORAGE),
@@ -92,11 +106,11 @@ const TABLE: &[Known] = &[
     known(-240, "SANLK_ACQUIRE_LVER", Kind::Held, "somebody has had the lease meanwhile", "look whether the disk is as the guest left it"),
     known(-241, "SANLK_ACQUIRE_LOCKSPACE", Kind::Invalid, "the lease is of another lockspace", "correct the lockspace's name"),
     known(-242, "SANLK_ACQUIRE_IDDISK", Kind::Failed, "the owner's host id cannot be read from the lockspace", STORAGE),
-    known(-243, "SANLK_ACQUIRE_IDLIVE", Kind::Held, "Lease is held by another host", STOP_IT),
+    known(ACQUIRE_IDLIVE, "SANLK_ACQUIRE_IDLIVE", Kind::Held, "Lease is held by another host", STOP_IT),
     known(ACQUIRE_OWNED, "SANLK_ACQUIRE_OWNED", Kind::Held, "another host took the lease at the same time", AGAIN),
-    known(-245, "SANLK_ACQUIRE_OTHER", Kind::Held, "another host won the vote for the lease", AGAIN),
+    known(ACQUIRE_OTHER, "SANLK_ACQUIRE_OTHER", Kind::Held, "another host won the vote for the lease", AGAIN),
     known(ACQUIRE_SHRETRY, "SANLK_ACQUIRE_SHRETRY", Kind::Held, "several hosts take the shared lease at the same time", AGAIN),
-    known(-247, "SANLK_ACQUIRE_OWNED_RETRY", Kind::Held, "the lease is a host's that may be dead, and has not timed out", "wait until that host's lease has timed out (8 I/O timeouts and a minute), and try again"),
+    known(-247, "SANLK_ACQUIRE_OWNED_RETRY", Kind::Held, "the lease is a host's that has not been seen alive, and has not timed out", "if that host is dead, wait until it has timed out (8 I/O timeouts and a minute); if this one has just joined the lockspace, try again in some seconds"),
     known(-250, "SANLK_RELEASE_LVER", Kind::Lost, "the lease is another version's than was taken", "stop the guest: another host may have had its disk"),
     known(-251, "SANLK_RELEASE_OWNER", Kind::Lost, "the lease is another host's by now", "stop the guest: another host may have had its disk"),
     known(-260, "SANLK_RENEW_OWNER", Kind::Lost, "this host's id was taken by another host", "give each host an id of its own"),

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lcr_core::{BoxError, Context, State};
 use lcr_lock::book::{Book, Entry};
@@ -37,6 +37,9 @@ const LOCKSPACE: &str = "__LIBVIRT__DISKS__";
 /// long is waited in between.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(25);
+/// How long hosts that take a shared lease at once may need: the daemon itself waits for
+/// up to a second between its votes.
+const SHARING: Duration = Duration::from_secs(4);
 
 /// What the driver is told at its first reference.
 #[derive(Debug, Default)]
@@ -339,13 +342,8 @@ impl Leases {
             let Some(pid) = living(entry) else { return Ok(()) };
             // What stands in the state and the notes says which disk a lease is.
             let notes = directory.map(|directory| note::of_process(directory, pid)).unwrap_or_default();
-            let known: Vec<(Resource, Lease)> = notes
-                .iter()
-                .map(|note| &note.record)
-                .chain(&record)
-                .flat_map(Record::resources)
-                .filter_map(|(resource, more)| Some((resource.clone(), lease_of_parts(&resource, more)?)))
-                .collect();
+            let known: Vec<(Resource, Lease)> =
+                notes.iter().map(|note| &note.record).chain(&record).flat_map(note::leases).collect();
             if known.is_empty() && pid == std::process::id() {
                 return Ok(());
             }
@@ -409,16 +407,23 @@ impl Leases {
 
     // Leases.
 
-    /// What the guest's process has: nothing if it has ended.
+    /// What the guest's process has: nothing if it has ended, or the daemon does not know
+    /// it.
     fn held(&self, entry: &Its, operation: Operation) -> Result<Vec<Lease>, Error> {
         let Some(pid) = living(entry) else { return Ok(Vec::new()) };
-        self.asked(pid)
-            .map_err(|number| self.failed(operation, &format!("process {pid} cannot be looked up"), number))
+        match self.asked(pid) {
+            Err(code::ESRCH) => Ok(Vec::new()),
+            held => held.map_err(|number| self.not_looked_up(operation, pid, number)),
+        }
+    }
+
+    fn not_looked_up(&self, operation: Operation, pid: u32, number: i32) -> Error {
+        self.failed(operation, &format!("process {pid} cannot be looked up"), number)
     }
 
     /// What a process has. Another command for it may be at work: it is asked again.
     fn asked(&self, pid: u32) -> Result<Vec<Lease>, i32> {
-        patiently(|| self.client.inquire(pid), &[code::EBUSY])
+        patiently(|| self.client.inquire(pid), |number| number == code::EBUSY)
     }
 
     /// The guest's process, known to the daemon: this one is registered if it is not.
@@ -439,9 +444,7 @@ impl Leases {
         let known = match self.asked(pid) {
             Ok(_) => true,
             Err(code::ESRCH) => false,
-            Err(number) => {
-                return Err(self.failed(operation, &format!("process {pid} cannot be looked up"), number));
-            }
+            Err(number) => return Err(self.not_looked_up(operation, pid, number)),
         };
         if pid != own {
             if known {
@@ -543,8 +546,18 @@ impl Leases {
             place::make_lease(&self.client, lease)
                 .map_err(|failure: Failure| failure.error(&self.client, operation).on(resource))?;
         }
-        let passing = [code::EAGAIN, code::EBUSY, code::ACQUIRE_SHRETRY, code::ACQUIRE_OWNED];
-        let taken = patiently(|| self.client.acquire(pid, lease, &entry.guest.name), &passing);
+        let since = Instant::now();
+        let taken = loop {
+            match patiently(|| self.client.acquire(pid, lease, &entry.guest.name), code::passes) {
+                // Who takes a shared lease has it alone for a moment.
+                Err(code::ACQUIRE_IDLIVE)
+                    if lease.shared && since.elapsed() < SHARING && !self.is_noted_exclusive(lease) =>
+                {
+                    pause(0);
+                }
+                answer => break answer,
+            }
+        };
         taken.map_err(|number| {
             let what = match number {
                 -28 => format!("the lockspace {} is not there", lease.lockspace),
@@ -559,6 +572,12 @@ impl Leases {
             let held = Error::held(NAME, operation, resource, holder);
             Error { code: error.code, hint: error.hint, ..held }
         })
+    }
+
+    /// Whether a guest has written down that it has a lease alone.
+    fn is_noted_exclusive(&self, lease: &Lease) -> bool {
+        let notes = self.settings.directory.as_deref().map(|directory| note::on(directory, lease));
+        notes.unwrap_or_default().iter().any(|note| note.is_exclusive(lease))
     }
 
     /// Takes what is wanted and not held, or nothing.
@@ -601,7 +620,7 @@ impl Leases {
     fn give_back(&self, pid: u32, taken: &[(&Resource, Lease)]) {
         for (_, lease) in taken.iter().rev() {
             // What cannot be given back ends with the process, which does not become a guest.
-            let _ = patiently(|| self.client.release(pid, lease), &[code::EBUSY]);
+            let _ = patiently(|| self.client.release(pid, lease), |number| number == code::EBUSY);
         }
     }
 
@@ -611,22 +630,17 @@ impl Leases {
         if resources.is_empty() {
             return Ok(());
         }
-        let held = match self.asked(pid) {
-            Ok(held) => held,
-            // Nobody's leases are none.
-            Err(code::ESRCH) => return Ok(()),
-            Err(number) => {
-                return Err(self.failed(operation, &format!("process {pid} cannot be looked up"), number));
-            }
-        };
+        let held = self.held(entry, operation)?;
         for resource in resources {
             // Of a disk that is not there any more nothing can be held but what was noted.
             let Ok(Some(lease)) = self.lease_of(operation, resource) else { continue };
             let Some(lease) = held.iter().find(|held| held.is_same(&lease)) else { continue };
-            patiently(|| self.client.release(pid, lease), &[code::EBUSY]).map_err(|number| {
-                let what = format!("the lease {}:{} was not given up", lease.lockspace, lease.name);
-                self.failed(operation, &what, number).on(resource)
-            })?;
+            patiently(|| self.client.release(pid, lease), |number| number == code::EBUSY).map_err(
+                |number| {
+                    let what = format!("the lease {}:{} was not given up", lease.lockspace, lease.name);
+                    self.failed(operation, &what, number).on(resource)
+                },
+            )?;
             if let Some(directory) = &self.settings.directory {
                 note::remove(directory, lease, self.host_id(&lease.lockspace), pid);
             }
@@ -639,13 +653,7 @@ impl Leases {
         if entry.resources.is_empty() {
             return Ok(Vec::new());
         }
-        let held = match living(entry).map(|pid| (pid, self.asked(pid))) {
-            None | Some((_, Err(code::ESRCH))) => Vec::new(),
-            Some((_, Ok(held))) => held,
-            Some((pid, Err(number))) => {
-                return Err(self.failed(operation, &format!("process {pid} cannot be looked up"), number));
-            }
-        };
+        let held = self.held(entry, operation)?;
         let mut having = Vec::new();
         for resource in &entry.resources {
             let Ok(Some(lease)) = self.lease_of(operation, resource) else { continue };
@@ -961,29 +969,22 @@ impl Drop for Leases {
     }
 }
 
-/// A lease, of the parts that stand behind a resource in a record.
-fn lease_of_parts(resource: &Resource, more: &[Vec<u8>]) -> Option<Lease> {
-    let [lockspace, name, path, offset] = more else { return None };
-    let text = |bytes: &[u8]| Some(str::from_utf8(bytes).ok()?.to_owned());
-    Some(Lease {
-        lockspace: text(lockspace)?,
-        name: text(name)?,
-        path: OsStr::from_bytes(path).into(),
-        offset: text(offset)?.parse().ok()?,
-        shared: resource.mode() != Mode::Exclusive,
-    })
-}
-
 /// Asks again, a few times, as long as the answer is one that passes.
-fn patiently<T>(mut ask: impl FnMut() -> Result<T, i32>, passing: &[i32]) -> Result<T, i32> {
+fn patiently<T>(mut ask: impl FnMut() -> Result<T, i32>, passes: impl Fn(i32) -> bool) -> Result<T, i32> {
     let mut left = ATTEMPTS;
     loop {
         match ask() {
-            Err(number) if left > 0 && passing.contains(&number) => {
+            Err(number) if left > 0 && passes(number) => {
                 left -= 1;
-                std::thread::sleep(PAUSE);
+                pause(left);
             }
             answer => return answer,
         }
     }
+}
+
+/// Two that vote at once must not do so again and again: each waits in its own way.
+fn pause(left: u32) {
+    let apart = (std::process::id() + left * 7) % 20;
+    std::thread::sleep(PAUSE + Duration::from_millis(apart.into()));
 }

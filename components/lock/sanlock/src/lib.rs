@@ -33,8 +33,10 @@
 //! attaches with the state; it plugs, releases and acquires again by the process' number.
 //!
 //! A disk that is read or shared has a shared lease; exclusive ones get on with none. A
-//! lease that is in another's hands for a moment only, as when several hosts take a shared
-//! one at once, is asked for again for half a second; nobody waits for a host to time out.
+//! lease that is in another's hands for a moment only is asked for again for half a
+//! second. Hosts that take a shared lease at once vote on it, for up to some seconds: so
+//! long it is asked for again, unless a guest has noted that it has the lease alone.
+//! Nobody waits for a host to time out.
 //!
 //! # When a lease is lost
 //!

@@ -8,10 +8,13 @@
 //! removed by whoever gets the lease next, alone. Without a directory there are no notes,
 //! and refusals name the host alone.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use lcr_lock::record::Record;
+use lcr_lock::{Mode, Resource};
 
 use crate::client::Lease;
 use crate::place::hash;
@@ -23,6 +26,29 @@ pub(crate) struct Note {
     pub(crate) host_id: u64,
     pub(crate) pid: u32,
     pub(crate) record: Record,
+}
+
+impl Note {
+    /// Whether its guest says that it has the lease alone.
+    pub(crate) fn is_exclusive(&self, lease: &Lease) -> bool {
+        leases(&self.record).any(|(_, other)| other.is_same(lease) && !other.shared)
+    }
+}
+
+/// The resources of a record, each with its lease.
+pub(crate) fn leases(record: &Record) -> impl Iterator<Item = (Resource, Lease)> {
+    record.resources().filter_map(|(resource, more)| {
+        let [lockspace, name, path, offset] = more else { return None };
+        let text = |bytes: &[u8]| Some(str::from_utf8(bytes).ok()?.to_owned());
+        let lease = Lease {
+            lockspace: text(lockspace)?,
+            name: text(name)?,
+            path: OsStr::from_bytes(path).into(),
+            offset: text(offset)?.parse().ok()?,
+            shared: resource.mode() != Mode::Exclusive,
+        };
+        Some((resource, lease))
+    })
 }
 
 /// The part of its name that all notes of a lease have.
@@ -38,11 +64,9 @@ fn stem(directory: &Path, lease: &Lease) -> String {
 /// Writes one, and removes those that cannot be true any more.
 pub(crate) fn write(directory: &Path, lease: &Lease, host_id: u64, pid: u32, record: &Record) {
     let stem = stem(directory, lease);
-    if !lease.shared {
-        for (name, note) in named(directory, &stem) {
-            if (note.host_id, note.pid) != (host_id, pid) {
-                let _ = fs::remove_file(directory.join(name));
-            }
+    for (name, note) in named(directory, &stem) {
+        if (note.host_id, note.pid) != (host_id, pid) && (!lease.shared || note.is_exclusive(lease)) {
+            let _ = fs::remove_file(directory.join(name));
         }
     }
     // A refusal that cannot name the holder is still one.
