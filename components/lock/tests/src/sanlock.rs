@@ -6,11 +6,13 @@
 //! is one of the first host.
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lcr_tests::Scratch;
 
@@ -46,6 +48,61 @@ pub fn program() -> Option<PathBuf> {
     Some(program)
 }
 
+/// Storage for leases: in memory where sanlock can use that and there is enough of it, so
+/// that a disk which others keep busy loses no lockspace; else with what tests build.
+/// Removed when dropped.
+#[derive(Debug)]
+pub struct Storage {
+    path: PathBuf,
+    _scratch: Option<Scratch>,
+}
+
+impl Storage {
+    /// An empty one.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be made.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it makes a directory")]
+    pub fn new() -> Storage {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/dev/shm/lcr-tests-{}-{number}", std::process::id()));
+        // Of a process that was killed and had our number.
+        let _ = fs::remove_dir_all(&path);
+        if is_usable(&path) {
+            return Storage { path, _scratch: None };
+        }
+        let _ = fs::remove_dir_all(&path);
+        let scratch = Scratch::new();
+        Storage { path: scratch.path().to_owned(), _scratch: Some(scratch) }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Makes the directory. False if there is little room, or no direct I/O, with which
+/// sanlock does all of its.
+fn is_usable(path: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let Ok(room) = rustix::fs::statvfs("/dev/shm") else { return false };
+    let enough = room.f_bavail.saturating_mul(room.f_frsize) >= 1 << 30;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).custom_flags(libc::O_DIRECT);
+    enough && fs::create_dir(path).is_ok() && options.open(path.join("direct")).is_ok()
+}
+
 /// One host's daemon. Killed when dropped, or when this process ends, however it does.
 #[derive(Debug)]
 pub struct Daemon {
@@ -64,7 +121,7 @@ impl Daemon {
     #[must_use]
     #[track_caller]
     pub fn start(program: &Path, name: &str, directory: &Path) -> Daemon {
-        std::fs::create_dir_all(directory).expect("a directory can be made");
+        fs::create_dir_all(directory).expect("a directory can be made");
         let process = Command::new(program)
             .args(["daemon", "-D", "-w", "0", "-l", "0", "-U", "root", "-G", "root", "-e", name])
             .env("SANLOCK_PRIVILEGED", "0")
@@ -128,26 +185,26 @@ pub fn shared() -> Option<Parameters> {
     static DAEMON: OnceLock<(Daemon, PathBuf)> = OnceLock::new();
     let program = program()?;
     let (_, leases) = DAEMON.get_or_init(|| {
-        let scratch = Scratch::new();
-        let (run, leases) = (scratch.path().join("run"), scratch.path().join("leases"));
-        std::fs::create_dir(&leases).expect("a directory can be made");
+        let storage = Storage::new();
+        let (run, leases) = (storage.path().join("run"), storage.path().join("leases"));
+        fs::create_dir(&leases).expect("a directory can be made");
         let daemon = Daemon::start(&program, SHARED, &run);
         // The daemon's warden removes it, after the last test.
-        std::mem::forget(scratch);
+        std::mem::forget(storage);
         // SAFETY: what else reads the environment in this process is Rust's standard
         // library, which has a lock for it, and the client library, after this.
         unsafe { std::env::set_var("SANLOCK_RUN_DIR", &run) };
         (daemon, leases)
     });
-    Some(parameters(leases, 1))
+    Some(parameters(leases, 1, 2))
 }
 
-/// What the driver is told on a host with this number.
+/// What the driver is told on a host with this number; the I/O timeout is in seconds.
 #[must_use]
-pub fn parameters(leases: &Path, host_id: u32) -> Parameters {
+pub fn parameters(leases: &Path, host_id: u32, io_timeout: u32) -> Parameters {
     vec![
         ("directory", leases.display().to_string()),
         ("host_id", host_id.to_string()),
-        ("io_timeout", "1".to_owned()),
+        ("io_timeout", io_timeout.to_string()),
     ]
 }

@@ -15,8 +15,10 @@ use lcr_core::{Context, Factory};
 use lcr_lock::life::Plugin;
 use lcr_lock::{Driver as _, Error, Kind, Lease, Mode, OnFailure, Program, Request, Resource};
 use lcr_lock_tests::elsewhere::{Asked, Starter};
-use lcr_lock_tests::sanlock::{self, Daemon};
-use lcr_lock_tests::{Elsewhere, Locks, Subject, World, acquire, new_guest, soon, start, suite, waiting};
+use lcr_lock_tests::sanlock::{self, Daemon, Storage};
+use lcr_lock_tests::{
+    Elsewhere, Locks, Subject, World, acquire, new_guest, soon, start, start_with, suite, waiting,
+};
 use lcr_tests::{Profile, Scratch};
 
 const GUEST: &str = env!("CARGO_BIN_EXE_lock-guest");
@@ -37,28 +39,28 @@ struct Hosts {
     /// The daemons, dropped before their files.
     a: Daemon,
     _b: Daemon,
-    scratch: Scratch,
+    storage: Storage,
 }
 
 impl Hosts {
     fn new() -> Option<Hosts> {
         let program = sanlock::program()?;
-        let scratch = Scratch::new();
-        fs::create_dir(scratch.path().join("leases")).unwrap();
-        let a = Daemon::start(&program, "a", &scratch.path().join("run-a"));
-        let b = Daemon::start(&program, "b", &scratch.path().join("run-b"));
-        Some(Hosts { program, a, _b: b, scratch })
+        let storage = Storage::new();
+        fs::create_dir(storage.path().join("leases")).unwrap();
+        let a = Daemon::start(&program, "a", &storage.path().join("run-a"));
+        let b = Daemon::start(&program, "b", &storage.path().join("run-b"));
+        Some(Hosts { program, a, _b: b, storage })
     }
 
     fn leases(&self) -> PathBuf {
-        self.scratch.path().join("leases")
+        self.storage.path().join("leases")
     }
 
     /// A process on host `a` or `b`.
     fn on(&self, host: &str) -> Starter {
         let number = if host == "a" { 1 } else { 2 };
-        let parameters = sanlock::parameters(&self.leases(), number);
-        let run = self.scratch.path().join(format!("run-{host}"));
+        let parameters = sanlock::parameters(&self.leases(), number, 1);
+        let run = self.storage.path().join(format!("run-{host}"));
         Starter {
             program: GUEST,
             interface: "lock.sanlock",
@@ -74,14 +76,14 @@ impl Hosts {
     }
 
     fn disk(&self, name: &str, mode: Mode) -> Resource {
-        let path = self.scratch.path().join(name);
+        let path = self.storage.path().join(name);
         fs::write(&path, b"disk").unwrap();
         Resource::disk(path, mode)
     }
 
     /// A lease that an administrator has made.
     fn lease(&self, name: &str) -> Resource {
-        let path = self.scratch.path().join(name);
+        let path = self.storage.path().join(name);
         fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
         initialise(&self.program, "__LIBVIRT__DISKS__", name, &path);
         explicit("__LIBVIRT__DISKS__", name, &path)
@@ -230,7 +232,7 @@ fn a_killed_daemon_is_said_and_other_hosts_are_still_refused() {
     assert_eq!(error.kind, Kind::Held, "{error}");
     assert_eq!(guest.process.0.try_wait().unwrap(), None, "it was killed");
 
-    hosts.a = Daemon::start(&hosts.program, "a", &hosts.scratch.path().join("run-a"));
+    hosts.a = Daemon::start(&hosts.program, "a", &hosts.storage.path().join("run-a"));
     let error = hosts.bare("a").inquire(&web, &other.state).unwrap_err();
     assert_eq!((error.kind, error.resource.clone()), (Kind::Lost, Some(lease.to_string())), "{error}");
     guest.process.kill();
@@ -257,7 +259,7 @@ fn a_lost_lockspace_ends_its_guests_or_runs_their_programs() {
     let (_, mut off) = started("off", action(OnFailure::PowerOff));
     let (paused, mut pausing) = started("paused", action(OnFailure::Pause));
     let (_, mut ignoring) = started("ignoring", action(OnFailure::Ignore));
-    let marker = hosts.scratch.path().join("a marker");
+    let marker = hosts.storage.path().join("a marker");
     let handler = Program { path: "/usr/bin/touch".into(), arguments: vec![marker.display().to_string()] };
     let (_, mut own) = started("own", Request { handler: Some(handler), ..Request::default() });
     let bare = hosts.bare("a");
@@ -360,6 +362,42 @@ fn many_disks_are_taken_together_or_not_at_all() {
     drop(guest.suspend().unwrap());
     world.assert_free(&new_guest("web"), &disks[0]);
     world.assert_free(&new_guest("web"), &disks[19]);
+}
+
+/// As libvirt starts a guest: its process registers, restricted, and the manager acquires.
+#[test]
+fn a_restricted_process_is_served_by_its_manager() {
+    let Some(world) = World::of(SANLOCK) else { return };
+    let (host, web, disk) = (world.host(), new_guest("web"), world.disk("a"));
+    let request = Request { register_only: true, restrict: true, ..Request::default() };
+    let (guest, mut process) = start_with(&host, &web, from_ref(&disk), &request).unwrap();
+    world.assert_free(&web, &disk);
+    drop(guest);
+    let mut described = host.new_guest(&web.clone().with_pid(process.id())).unwrap();
+    described.add(&disk).unwrap();
+    let guest = described.acquire(&Request::default()).unwrap().started(process.id()).unwrap();
+    world.assert_held(&web, &disk);
+    drop(guest.suspend().unwrap());
+    world.assert_free(&web, &disk);
+    process.kill();
+}
+
+/// What sanlock cannot do is refused before anything is taken.
+#[test]
+fn failure_actions_that_cannot_be_are_refused() {
+    let Some(world) = World::of(SANLOCK) else { return };
+    let host = world.host();
+    let disk = world.disk("a");
+    let long = Program { path: "/bin/true".into(), arguments: vec!["x".repeat(200)] };
+    for (request, kind) in [
+        (Request { on_failure: OnFailure::Ignore, ..Request::default() }, Kind::Unsupported),
+        (Request { handler: Some(long), ..Request::default() }, Kind::Invalid),
+    ] {
+        let error = start_with(&host, &new_guest("web"), from_ref(&disk), &request).unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(!error.hint.is_empty(), "{error}");
+        world.assert_free(&new_guest("web"), &disk);
+    }
 }
 
 /// Replaced by itself, built as a library, while it holds.
