@@ -798,11 +798,11 @@ impl Leases {
                     uuid: guest.map(|guest| guest.uuid),
                     pid: Some(note.pid),
                     program: if here { process::program_of(note.pid) } else { None },
-                    host: (!here).then(|| format!("{name}, host id {host}")),
+                    host: (!here).then(|| format!("{name}, number {host} of its lockspace")),
                 });
             }
             if holders.len() == before {
-                let host = (host != own).then(|| format!("with host id {host}"));
+                let host = (host != own).then(|| format!("number {host} of its lockspace"));
                 holders.push(Holder { host, ..Holder::default() });
             }
         }

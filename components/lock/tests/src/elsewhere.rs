@@ -1,4 +1,4 @@
-//! Guests that ask for themselves: the program `lock-guest`, as tests use it.
+//! Guests that ask for themselves: the program `lock-asker`, as tests use it.
 //!
 //! A driver with [`before_process`](lcr_lock::Features::before_process) off is asked in
 //! the process that becomes the guest. What it is asked for goes there on its command
@@ -18,7 +18,7 @@ use crate::{Parameters, Process, waiting};
 /// What starts them.
 #[derive(Clone, Debug)]
 pub struct Starter {
-    /// The program `lock-guest`.
+    /// The program `lock-asker`.
     pub program: &'static str,
     /// The driver's interface.
     pub interface: &'static str,
@@ -201,9 +201,9 @@ impl Starter {
         match last.split_once(' ') {
             Some(("granted", state)) => Ok(state.to_owned()),
             Some(("refused", error)) => {
-                Err(error_of(error).unwrap_or_else(|| panic!("lock-guest says {error:?}")))
+                Err(error_of(error).unwrap_or_else(|| panic!("lock-asker says {error:?}")))
             }
-            _ => panic!("lock-guest says {text:?}: {:?}", process.0.wait()),
+            _ => panic!("lock-asker says {text:?}: {:?}", process.0.wait()),
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct Subject {
 /// ([`Features::before_process`](lcr_lock::Features::before_process)).
 #[derive(Clone, Copy, Debug)]
 pub struct Elsewhere {
-    /// The program `lock-guest`.
+    /// The program `lock-asker`.
     pub program: &'static str,
     /// The driver's parameters; none where its daemon is missing, which was said.
     pub parameters: fn() -> Option<Parameters>,

@@ -21,13 +21,13 @@ use lcr_lock_tests::{
 };
 use lcr_tests::{Profile, Scratch};
 
-const GUEST: &str = env!("CARGO_BIN_EXE_lock-guest");
+const ASKER: &str = env!("CARGO_BIN_EXE_lock-asker");
 const SANLOCK: Subject = Subject {
     interface: "lock.sanlock",
     library: None,
     directory: false,
     locks: Locks::Resources,
-    elsewhere: Some(Elsewhere { program: GUEST, parameters: sanlock::shared }),
+    elsewhere: Some(Elsewhere { program: ASKER, parameters: sanlock::shared }),
 };
 
 suite!(suite, SANLOCK);
@@ -62,7 +62,7 @@ impl Hosts {
         let parameters = sanlock::parameters(&self.leases(), number, 1);
         let run = self.storage.path().join(format!("run-{host}"));
         Starter {
-            program: GUEST,
+            program: ASKER,
             interface: "lock.sanlock",
             library: None,
             parameters,
@@ -154,7 +154,10 @@ fn refused_by_the_other_host_until_the_holder_is_killed() {
     let holder = error.holder.as_ref().unwrap();
     assert_eq!((holder.name.as_deref(), holder.uuid), (Some("web"), Some(web.uuid)), "{error}");
     assert_eq!(holder.pid, Some(guest.process.id()), "{error}");
-    assert!(holder.host.as_ref().is_some_and(|host| host.ends_with(", host id 1")), "{error}");
+    assert!(
+        holder.host.as_ref().is_some_and(|host| host.ends_with(", number 1 of its lockspace")),
+        "{error}"
+    );
 
     guest.process.kill();
     soon("the killed guest's disk is free for the other host", || match b.hold(&asked(&disk)) {
@@ -171,7 +174,7 @@ fn refused_by_the_other_host_until_the_holder_is_killed() {
     let error = hosts.bare("a").hold(&asked(&lease)).unwrap_err();
     assert_eq!(code(&error), (-243, "SANLK_ACQUIRE_IDLIVE"));
     let host = error.holder.as_ref().and_then(|holder| holder.host.clone());
-    assert_eq!(host.as_deref(), Some("with host id 2"), "{error}");
+    assert_eq!(host.as_deref(), Some("number 2 of its lockspace"), "{error}");
     drop(held);
     drop(hosts.bare("a").hold(&asked(&lease)).unwrap());
 }

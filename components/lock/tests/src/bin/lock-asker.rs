@@ -1,4 +1,4 @@
-//! `lock-guest start|hold|inquire INTERFACE LIBRARY ASKED [NAME=VALUE]… [-- COMMAND…]`: a
+//! `lock-asker start|hold|inquire INTERFACE LIBRARY ASKED [NAME=VALUE]… [-- COMMAND…]`: a
 //! guest's process that asks for itself. See `lcr_lock_tests::elsewhere`.
 //!
 //! `start`: takes the locks, says the state and executes the command. `hold`: takes them,
