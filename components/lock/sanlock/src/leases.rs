@@ -418,9 +418,9 @@ impl Leases {
         self.failed(operation, &format!("process {pid} cannot be looked up"), number)
     }
 
-    /// What a process has. Another command for it may be at work: it is asked again.
+    /// What a process has.
     fn asked(&self, pid: u32) -> Result<Vec<Lease>, i32> {
-        patiently(|| self.client.inquire(pid), |number| number == code::EBUSY)
+        patiently(|| self.client.inquire(pid), is_busy)
     }
 
     /// The guest's process, known to the daemon: this one is registered if it is not.
@@ -617,7 +617,7 @@ impl Leases {
     fn give_back(&self, pid: u32, taken: &[(&Resource, Lease)]) {
         for (_, lease) in taken.iter().rev() {
             // What cannot be given back ends with the process, which does not become a guest.
-            let _ = patiently(|| self.client.release(pid, lease), |number| number == code::EBUSY);
+            let _ = patiently(|| self.client.release(pid, lease), is_busy);
         }
     }
 
@@ -632,12 +632,10 @@ impl Leases {
             // Of a disk that is not there any more nothing can be held but what was noted.
             let Ok(Some(lease)) = self.lease_of(operation, resource) else { continue };
             let Some(lease) = held.iter().find(|held| held.is_same(&lease)) else { continue };
-            patiently(|| self.client.release(pid, lease), |number| number == code::EBUSY).map_err(
-                |number| {
-                    let what = format!("the lease {}:{} was not given up", lease.lockspace, lease.name);
-                    self.failed(operation, &what, number).on(resource)
-                },
-            )?;
+            patiently(|| self.client.release(pid, lease), is_busy).map_err(|number| {
+                let what = format!("the lease {}:{} was not given up", lease.lockspace, lease.name);
+                self.failed(operation, &what, number).on(resource)
+            })?;
             if let Some(directory) = &self.settings.directory {
                 note::remove(directory, lease, self.host_id(&lease.lockspace), pid);
             }
@@ -966,8 +964,16 @@ impl Drop for Leases {
     }
 }
 
+/// The daemon does one command at a time for a process, and refuses a second one.
+pub(crate) fn is_busy(number: i32) -> bool {
+    number == code::EBUSY
+}
+
 /// Asks again, a few times, as long as the answer is one that passes.
-fn patiently<T>(mut ask: impl FnMut() -> Result<T, i32>, passes: impl Fn(i32) -> bool) -> Result<T, i32> {
+pub(crate) fn patiently<T>(
+    mut ask: impl FnMut() -> Result<T, i32>,
+    passes: impl Fn(i32) -> bool,
+) -> Result<T, i32> {
     let mut left = ATTEMPTS;
     loop {
         match ask() {

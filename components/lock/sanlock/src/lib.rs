@@ -84,8 +84,11 @@ pub fn give_up(client: Option<&std::path::Path>, pid: u32) -> Result<(), String>
     let failed = |what: &str, number| {
         code::error(lcr_lock::Operation::Release, &format!("{what} of process {pid}"), number).to_string()
     };
-    for lease in client.inquire(pid).map_err(|number| failed("leases", number))? {
-        client.release(pid, &lease).map_err(|number| failed(&lease.name, number))?;
+    // Its manager may be asking for it at this moment.
+    let held = leases::patiently(|| client.inquire(pid), leases::is_busy);
+    for lease in held.map_err(|number| failed("leases", number))? {
+        leases::patiently(|| client.release(pid, &lease), leases::is_busy)
+            .map_err(|number| failed(&lease.name, number))?;
     }
     Ok(())
 }
