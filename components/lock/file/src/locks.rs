@@ -500,6 +500,8 @@ impl Locks {
         let operation = Operation::CompleteMigrate;
         self.with(owner, operation, |entry| {
             entry.must_be(NAME, operation, &[Stage::Arriving])?;
+            // Where the guest's process stays the same, it has a card already.
+            fetch(entry);
             let wanted = missing(entry);
             let taken = self.take(entry, operation, &wanted, grant.descriptors)?;
             self.settle(owner, entry, operation, taken, 0)
