@@ -54,7 +54,9 @@ fn adopt(post: &Post, name: &str) -> Result<(Record, State), Refusal> {
             .detail(format!("its process {} has no locks: end it: lcr-guest stop {name}", process.pid)));
     }
     let was = record.state;
-    let record = Record { process: Some(process), supervisor: *own, ..record };
+    // It is running when it is served.
+    let state = if was == State::Running { State::Starting } else { was };
+    let record = Record { process: Some(process), supervisor: *own, state, ..record };
     guests.write(&record, &locked)?;
     Ok((record, was))
 }
