@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use lcr_lock_tests::programs::Rival;
-use lcr_tests::Profile;
+use lcr_lock_tests::stripped;
+use lcr_tests::{Profile, Scratch};
 
 use crate::world::{World, is_alive, library, pid, test_program};
 
@@ -20,7 +21,8 @@ fn the_driver_is_replaced_while_a_rival_tries_all_the_time() {
     let world = World::new();
     let host = world.host("host");
     let (disk, plugged) = (world.disk("a"), world.disk("b"));
-    let second = library("lcr-lock-file-two", "lock_file_two");
+    let scratch = Scratch::new();
+    let second = stripped(&library("lcr-lock-file-two", "lock_file_two"), &scratch);
     let lcr = lcr_tests::build(&["lcr-cli"], Profile::Dev).program("lcr");
     let mut web = host.run("web", &["--disk", &disk]);
     host.done(&["plug", "web", "--disk", &plugged]);
