@@ -9,6 +9,7 @@ use crate::directory::{Guests, Life};
 use crate::migrate::{Arrival, arrival};
 use crate::record::{Record, State};
 use crate::refusal::Refusal;
+use crate::run::runs_on;
 use crate::supervise::{Origin, Post, Supervisor};
 
 pub(crate) fn run(Attach { name }: &Attach) -> crate::Result {
@@ -27,7 +28,8 @@ pub(crate) fn run(Attach { name }: &Attach) -> crate::Result {
         // Its supervisor was killed before it had said so.
         plugin.driver().register(guest.owner(), guest.pid()).map_err(Refusal::new)?;
     }
-    Supervisor::run(post, plugin, record, guest, Origin::Adopted)
+    let listener = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name.0))?;
+    Supervisor::run(post, plugin, record, &listener, guest, Origin::Adopted)
 }
 
 /// Makes this process the supervisor of a guest that has none. Answers where the guest

@@ -31,6 +31,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -120,7 +121,7 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
         prepared: false,
     };
     match migration.arrive(&mut record, mover.as_deref(), &command) {
-        Ok((guest, origin)) => {
+        Ok((guest, origin, listener)) => {
             if let Err(refusal) = source.call("Finish", &json!({})) {
                 // Nobody else does, then.
                 note(refusal.reason);
@@ -133,7 +134,7 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
                 here.forget(&name.0, at_source.supervisor);
             }
             note(format!("guest {name} has arrived in {}", to.display()));
-            Supervisor::run(post, plugin, record, guest, origin)
+            Supervisor::run(post, plugin, record, &listener, guest, origin)
         }
         Err(refusal) => {
             // First the name: it has not arrived.
@@ -200,7 +201,7 @@ impl Migration<'_> {
         record: &mut Record,
         mover: Option<&std::ffi::OsStr>,
         arguments: &[OsString],
-    ) -> Result<(Running, Origin), Refusal> {
+    ) -> Result<(Running, Origin, UnixListener), Refusal> {
         let mut arriving = self.plugin.arrive(&record.guest()).map_err(Refusal::new)?;
         for disk in &record.disks {
             arriving.add(&disk.resource()).map_err(Refusal::new)?;
@@ -221,10 +222,8 @@ impl Migration<'_> {
             return Err(refusal);
         }
         let (guest, origin) = self.complete(record, coming, grant)?;
-        record.state = State::Running;
-        record.lock_state = guest.state().map_err(Refusal::new).unwrap_or_default();
-        match self.post.write(record) {
-            Ok(()) => Ok((guest, origin)),
+        match self.post.running(record, &guest) {
+            Ok(listener) => Ok((guest, origin, listener)),
             Err(refusal) => {
                 if let Origin::Started(child) = origin {
                     end(child);

@@ -38,12 +38,20 @@ pub(crate) fn run(arguments: Run) -> crate::Result {
     let (name, own) = (record.name.clone(), post.own);
     let started = start(&post, &plugin, &mut record, &command);
     match started {
-        Ok((guest, origin)) => Supervisor::run(post, plugin, record, guest, origin),
+        Ok((guest, origin)) => {
+            let listener = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name))?;
+            Supervisor::run(post, plugin, record, &listener, guest, origin)
+        }
         Err(refusal) => {
             post.guests.forget(&name, own);
             Err(refusal)
         }
     }
+}
+
+/// A refusal that comes too late: the guest was started.
+pub(crate) fn runs_on(refusal: Refusal, name: &str) -> Refusal {
+    refusal.detail(format!("it runs on, and is locked: lcr-guest attach {name}"))
 }
 
 /// Takes the locks, and starts the guest with them.

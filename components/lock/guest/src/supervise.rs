@@ -57,6 +57,21 @@ impl Post {
     pub(crate) fn write(&self, record: &Record) -> Result<(), Refusal> {
         self.guests.write(record, &self.guests.lock()?)
     }
+
+    /// Has it served from here on: who reads that the guest is running can ask for it.
+    pub(crate) fn running(&self, record: &mut Record, guest: &Running) -> Result<UnixListener, Refusal> {
+        let name = &record.name;
+        let listener = self.guests.place().listen(&format!("{name}.sock")).map_err(|error| {
+            Refusal::new(format!("nobody could ask the supervisor of guest {name}: {error}"))
+        })?;
+        record.state = State::Running;
+        record.supervisor = self.own;
+        record.to = None;
+        record.lock_state = guest.state().unwrap_or_else(|_| record.lock_state.clone());
+        self.write(record)?;
+        self.guests.place().remove(&format!("{}.born", record.name));
+        Ok(listener.into())
+    }
 }
 
 /// A supervisor with its guest.
@@ -113,7 +128,8 @@ impl Supervisor {
     pub(crate) fn run(
         post: Post,
         plugin: Plugin,
-        mut record: Record,
+        record: Record,
+        listener: &UnixListener,
         guest: Running,
         origin: Origin,
     ) -> Result<ExitCode, Refusal> {
@@ -130,22 +146,12 @@ impl Supervisor {
             Origin::Adopted => record.process.and_then(Process::open),
         };
         let process = process.ok_or_else(|| failed(&"its process has ended"))?;
-        let listener = guests.place().listen(&format!("{name}.sock")).map_err(|error| failed(&error))?;
-        record.state = State::Running;
-        record.supervisor = own;
-        record.to = None;
-        record.lock_state = guest.state().unwrap_or_else(|_| record.lock_state.clone());
-        {
-            let locked = guests.lock()?;
-            guests.write(&record, &locked)?;
-            guests.place().remove(&format!("{name}.born"));
-        }
         let moved = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(&error))?;
         let inner =
             Mutex::new(Inner { record, hold: Hold::Running(guest), moved_to: None, same_process: false });
         let supervisor = Arc::new(Supervisor { guests, plugin, own, process, inner, moved });
         let adopted = matches!(origin, Origin::Adopted);
-        let end = supervisor.attend(&signals, &listener.into(), adopted);
+        let end = supervisor.attend(&signals, listener, adopted);
         // Who asks from here on finds nobody.
         supervisor.guests.place().remove(&format!("{name}.sock"));
         let code = match end {

@@ -132,7 +132,12 @@ impl Client {
                 .detail("look what became of it: lcr-guest list")
         };
         let message = json!({"method": format!("{INTERFACE}.{method}"), "parameters": parameters});
-        send(&self.stream, message, &[]).map_err(|error| lost(&error))?;
+        match send(&self.stream, message, &[]) {
+            // It has hung up, and may have said why: that is its answer.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            sent => sent.map_err(|error| lost(&error))?,
+        }
         let answer = receive(&self.stream).map_err(|error| lost(&error))?;
         let (mut answer, descriptors) = answer.ok_or_else(|| lost(&"it has hung up"))?;
         if answer.get("error").is_some() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::world::{Program, World, absent, pid};
+use crate::world::{Host, Program, World, absent, pid};
 
 /// Refused before anything was made for it.
 #[track_caller]
@@ -223,4 +223,46 @@ fn the_hidden_command_is_for_supervisors() {
     let world = World::new();
     let said = world.host("host").refused(1, &["__within", "0", "{}", "--", "true"]);
     assert!(said.contains("this command is for a supervisor: use lcr-guest run"), "{said}");
+}
+
+/// Whoever comes to a supervisor's socket is asked who that is, should the directory and
+/// the socket let somebody pass.
+#[test]
+fn another_user_is_not_answered() {
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        let line = "SKIPPED another_user_is_not_answered: only root can be another user\n";
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+        return;
+    }
+    let world = World::new();
+    // Where another user can look, and run a program.
+    let place = std::env::temp_dir().join(format!("lcr-guest-others-{}", std::process::id()));
+    let host = Host { directory: place.join("host"), libraries: None };
+    let _web = host.run("web", &[""; 0]);
+    let program = place.join("lcr-guest");
+    // By another process: a child of this one that has the file open for writing would keep
+    // it from being executed.
+    lcr_tests::run(std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_lcr-guest")).arg(&program));
+    let guests = host.directory.join("guests");
+    for (path, mode) in [
+        (place.clone(), 0o755),
+        (host.directory.clone(), 0o755),
+        (guests.clone(), 0o755),
+        (guests.join("web.json"), 0o644),
+        (guests.join("web.sock"), 0o666),
+    ] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let ask = |uid: u32| {
+        let mut command = std::process::Command::new(&program);
+        command.args(["unplug", "web", "--disk", &world.disk("a")]).current_dir("/").uid(uid).gid(uid);
+        let output = command.env("LCR_RUNTIME_DIR", &host.directory).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let (said, own) = (ask(65534), ask(0));
+    fs::remove_dir_all(&place).unwrap();
+    assert_eq!(said, "lcr-guest: only the user that runs this guest may ask, and root\n");
+    assert!(own.starts_with("lcr-guest: guest web has no disk"), "{own}");
 }

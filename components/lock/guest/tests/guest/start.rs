@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use crate::world::{Program, World, is_alive, library, pid};
+use crate::world::{Program, World, is_alive, library, pid, soon};
 
 #[test]
 fn the_guests_status_is_the_supervisors() {
@@ -168,4 +168,35 @@ fn a_driver_from_a_library_that_must_be_asked_within_the_guests_process() {
     let status =
         host.output(&["run", "--driver", "lock.inside", "--name", "web", "--", "sh", "-c", "exit 9"]).status;
     assert_eq!(status.code(), Some(9));
+}
+
+#[test]
+fn of_many_at_once_one_gets_the_name_and_one_the_disk() {
+    let world = World::new();
+    let host = world.host("host");
+    let disk = world.disk("a");
+    let start = |name: &str, more: &[&str]| {
+        let all: Vec<&str> =
+            ["run", "--name", name].iter().chain(more).chain(&["--", "cat"]).copied().collect();
+        Program::start(host.command(&all))
+    };
+    for same_name in [true, false] {
+        let many = (0..6).map(|number| match same_name {
+            true => start("web", &[]),
+            false => start(&format!("web-{number}"), &["--disk", &disk]),
+        });
+        let mut many: Vec<Program> = many.collect();
+        let codes = |many: &mut Vec<Program>| -> Vec<i32> {
+            many.iter_mut().filter_map(|program| program.child.try_wait().unwrap()?.code()).collect()
+        };
+        let refused =
+            soon("all but one are refused", || Some(codes(&mut many)).filter(|codes| codes.len() == 5));
+        assert_eq!(refused, [125; 5]);
+        soon("one runs", || host.list().iter().find(|guest| guest["state"] == "running").cloned());
+        assert_eq!(codes(&mut many).len(), 5);
+        for program in &mut many {
+            program.end();
+        }
+        assert!(host.list().is_empty());
+    }
 }
