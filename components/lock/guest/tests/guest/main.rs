@@ -2,6 +2,7 @@
 
 mod hot_plug;
 mod migration;
+mod readme;
 mod refusals;
 mod replaced;
 mod signals;
