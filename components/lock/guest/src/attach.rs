@@ -28,8 +28,8 @@ pub(crate) fn run(Attach { name }: &Attach) -> crate::Result {
         // Its supervisor was killed before it had said so.
         plugin.driver().register(guest.owner(), guest.pid()).map_err(Refusal::new)?;
     }
-    let listener = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name.0))?;
-    Supervisor::run(post, plugin, record, &listener, guest, Origin::Adopted)
+    let open = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name.0))?;
+    Supervisor::run(post, plugin, record, open, guest, Origin::Adopted)
 }
 
 /// Makes this process the supervisor of a guest that has none. Answers where the guest

@@ -31,7 +31,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -49,7 +48,7 @@ use crate::process::{self, Process};
 use crate::record::{Record, State};
 use crate::refusal::{Refusal, note};
 use crate::signals::Signals;
-use crate::supervise::{Origin, Post, Supervisor};
+use crate::supervise::{Open, Origin, Post, Supervisor};
 use crate::wire::Client;
 use crate::within::{self, Waiting};
 
@@ -121,7 +120,7 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
         prepared: false,
     };
     match migration.arrive(&mut record, mover.as_deref(), &command) {
-        Ok((guest, origin, listener)) => {
+        Ok((guest, origin, open)) => {
             if let Err(refusal) = source.call("Finish", &json!({})) {
                 // Nobody else does, then.
                 note(refusal.reason);
@@ -134,7 +133,7 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
                 here.forget(&name.0, at_source.supervisor);
             }
             note(format!("guest {name} has arrived in {}", to.display()));
-            Supervisor::run(post, plugin, record, &listener, guest, origin)
+            Supervisor::run(post, plugin, record, open, guest, origin)
         }
         Err(refusal) => {
             // First the name: it has not arrived.
@@ -201,7 +200,7 @@ impl Migration<'_> {
         record: &mut Record,
         mover: Option<&std::ffi::OsStr>,
         arguments: &[OsString],
-    ) -> Result<(Running, Origin, UnixListener), Refusal> {
+    ) -> Result<(Running, Origin, Open), Refusal> {
         let mut arriving = self.plugin.arrive(&record.guest()).map_err(Refusal::new)?;
         for disk in &record.disks {
             arriving.add(&disk.resource()).map_err(Refusal::new)?;
@@ -223,7 +222,7 @@ impl Migration<'_> {
         }
         let (guest, origin) = self.complete(record, coming, grant)?;
         match self.post.running(record, &guest) {
-            Ok(listener) => Ok((guest, origin, listener)),
+            Ok(open) => Ok((guest, origin, open)),
             Err(refusal) => {
                 if let Origin::Started(child) = origin {
                     end(child);

@@ -39,8 +39,8 @@ pub(crate) fn run(arguments: Run) -> crate::Result {
     let started = start(&post, &plugin, &mut record, &command);
     match started {
         Ok((guest, origin)) => {
-            let listener = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name))?;
-            Supervisor::run(post, plugin, record, &listener, guest, origin)
+            let open = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name))?;
+            Supervisor::run(post, plugin, record, open, guest, origin)
         }
         Err(refusal) => {
             post.guests.forget(&name, own);

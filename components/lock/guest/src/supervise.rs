@@ -31,6 +31,12 @@ pub(crate) struct Post {
     pub(crate) guests: Guests,
     pub(crate) signals: Signals,
     pub(crate) own: Process,
+}
+
+/// What a supervisor can be asked through: by `lcr-guest`, and by `lcr`.
+#[derive(Debug)]
+pub(crate) struct Open {
+    listener: UnixListener,
     control: Option<lcr_control::Running>,
 }
 
@@ -40,10 +46,10 @@ impl Post {
         let system = |error| Refusal::new(format!("no supervisor can be started: {error}"));
         let signals = Signals::take().map_err(system)?;
         let own = Process::own().map_err(system)?;
-        let started = lcr_control::Builder::new().directory(guests.runtime()).start();
-        let control =
-            started.map_err(|error| note(format!("the driver cannot be replaced live: {error}"))).ok();
-        Ok(Post { guests, signals, own, control })
+        // How drivers are called is decided while there is one thread: with more, the
+        // kernel takes a grace period of some milliseconds to prepare for it.
+        let _ = lcr_core::gate::readers_pay_a_fence();
+        Ok(Post { guests, signals, own })
     }
 
     /// The driver that a record names.
@@ -59,8 +65,11 @@ impl Post {
     }
 
     /// Has it served from here on: who reads that the guest is running can ask for it.
-    pub(crate) fn running(&self, record: &mut Record, guest: &Running) -> Result<UnixListener, Refusal> {
+    pub(crate) fn running(&self, record: &mut Record, guest: &Running) -> Result<Open, Refusal> {
         let name = &record.name;
+        let started = lcr_control::Builder::new().directory(self.guests.runtime()).start();
+        let control =
+            started.map_err(|error| note(format!("the driver cannot be replaced live: {error}"))).ok();
         let listener = self.guests.place().listen(&format!("{name}.sock")).map_err(|error| {
             Refusal::new(format!("nobody could ask the supervisor of guest {name}: {error}"))
         })?;
@@ -70,7 +79,7 @@ impl Post {
         record.lock_state = guest.state().unwrap_or_else(|_| record.lock_state.clone());
         self.write(record)?;
         self.guests.place().remove(&format!("{}.born", record.name));
-        Ok(listener.into())
+        Ok(Open { listener: listener.into(), control })
     }
 }
 
@@ -129,11 +138,12 @@ impl Supervisor {
         post: Post,
         plugin: Plugin,
         record: Record,
-        listener: &UnixListener,
+        open: Open,
         guest: Running,
         origin: Origin,
     ) -> Result<ExitCode, Refusal> {
-        let Post { guests, signals, own, control } = post;
+        let Post { guests, signals, own } = post;
+        let Open { listener, control } = open;
         let name = record.name.clone();
         let failed = |error: &dyn std::fmt::Display| {
             Refusal::new(format!("guest {name} cannot be supervised: {error}"))
@@ -151,7 +161,7 @@ impl Supervisor {
             Mutex::new(Inner { record, hold: Hold::Running(guest), moved_to: None, same_process: false });
         let supervisor = Arc::new(Supervisor { guests, plugin, own, process, inner, moved });
         let adopted = matches!(origin, Origin::Adopted);
-        let end = supervisor.attend(&signals, listener, adopted);
+        let end = supervisor.attend(&signals, &listener, adopted);
         // Who asks from here on finds nobody.
         supervisor.guests.place().remove(&format!("{name}.sock"));
         let code = match end {
