@@ -14,6 +14,7 @@
 //! | [`replace`] | `replace`, `plan`, `rollback`: a transaction in a running program |
 //! | [`history`], [`watch`] | what was replaced, what is being |
 //! | [`uic`] | the original's client |
+//! | [`external`] | any other: a program `lcr-*`, as `lcr guest` |
 //!
 //! Below them: [`target`] finds the running program that is meant, [`files`] finds and reads what was named, [`probe`] looks into a C
 //! library in a child process, [`table`] and [`output`] print, [`refusal`] is why
@@ -27,6 +28,7 @@
 mod check;
 mod demo;
 mod elf;
+mod external;
 mod files;
 mod history;
 mod inspect;
@@ -80,7 +82,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Lcr { command } = Lcr::parse();
+    let Lcr { command } = Lcr::try_parse().unwrap_or_else(|error| external::or_exit(&error));
     let mut output = Output::new();
     let result = match command {
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),

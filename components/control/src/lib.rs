@@ -18,6 +18,7 @@
 //! |---|---|
 //! | [`place`] | where sockets are, whose they must be, how dead ones are found |
 //! | [`client`] | the other end: connect, call, stream |
+//! | [`peer`] | who asks |
 //! | `server` | one thread, `lcr-control`, that never waits for any one client |
 //! | `wire`, `request`, `shape` | messages, what they ask for, how answers look |
 //! | `work` | a replacement: in a thread of its own, for as long as it takes |
@@ -44,7 +45,7 @@
 pub mod client;
 mod component;
 mod legacy;
-mod peer;
+pub mod peer;
 pub mod place;
 mod request;
 mod server;

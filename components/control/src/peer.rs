@@ -6,9 +6,13 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// The user at the other end, as it was when the connection was made.
 ///
-/// Not rustix's: its process number may not be 0, and the kernel answers 0 for a
-/// peer in another PID namespace.
-pub(crate) fn uid(socket: impl AsFd) -> io::Result<u32> {
+/// # Errors
+///
+/// The system's: it is no connected Unix socket.
+//
+// Not rustix's: its process number may not be 0, and the kernel answers 0 for a
+// peer in another PID namespace.
+pub fn uid(socket: impl AsFd) -> io::Result<u32> {
     let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the descriptor is open for the call, and `length` says how many bytes
@@ -29,6 +33,7 @@ pub(crate) fn uid(socket: impl AsFd) -> io::Result<u32> {
 }
 
 /// Whether a user may ask for anything: this one, and root.
-pub(crate) fn may_ask(uid: u32) -> bool {
+#[must_use]
+pub fn may_ask(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }

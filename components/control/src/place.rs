@@ -14,7 +14,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fstat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use rustix::process::geteuid;
 
 /// A control socket, found by its name.
@@ -122,12 +123,17 @@ fn is_safe(directory: &OwnedFd, looking: bool) -> Result<(), String> {
 
 /// A directory that was made, or found and checked, and is held open.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     opened: OwnedFd,
 }
 
 impl Place {
-    pub(crate) fn make(path: &Path) -> Result<Place, String> {
+    /// Makes it, or checks that it is safe: nobody but this user and root can write there.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, to be said after its path.
+    pub fn make(path: &Path) -> Result<Place, String> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|error| format!("it cannot be made: {error}"))?;
         // In a directory that everybody can write to, a link could be anybody's.
@@ -139,28 +145,57 @@ impl Place {
         Ok(Place { opened })
     }
 
-    pub(crate) fn opened(&self) -> &OwnedFd {
+    /// Its descriptor.
+    #[must_use]
+    pub fn opened(&self) -> &OwnedFd {
         &self.opened
     }
 
     /// A name in it that is short enough for a socket's address, for as long as
     /// `self` lives.
-    pub(crate) fn short(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn short(&self, name: &str) -> PathBuf {
         format!("/proc/self/fd/{}/{name}", self.opened.as_fd().as_raw_fd()).into()
     }
 
     /// The device and inode of a file in it.
-    pub(crate) fn identity(&self, name: &str) -> Option<(u64, u64)> {
+    #[must_use]
+    pub fn identity(&self, name: &str) -> Option<(u64, u64)> {
         let status = statat(&self.opened, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some((status.st_dev, status.st_ino))
     }
 
-    pub(crate) fn remove(&self, name: &str) {
+    /// Removes a file, if it is there.
+    pub fn remove(&self, name: &str) {
         let _ = unlinkat(&self.opened, name, AtFlags::empty());
     }
 
+    /// A socket for this user alone that appears under its name when it listens already,
+    /// so that nobody who sweeps takes it for a dead one.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn listen(&self, name: &str) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        // The file gets what the socket has: there is no moment with another mode.
+        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        let before = format!(".{name}");
+        self.remove(&before);
+        bind(&socket, &SocketAddrUnix::new(self.short(&before))?)?;
+        let listening =
+            listen(&socket, 1024).and_then(|()| renameat(self.opened(), &before, self.opened(), name));
+        if let Err(error) = listening {
+            self.remove(&before);
+            return Err(error.into());
+        }
+        Ok(socket)
+    }
+
     /// Whether nobody listens on that socket any more.
-    pub(crate) fn is_stale(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn is_stale(&self, name: &str) -> bool {
         // A name appears only when its owner listens: no race with one that starts.
         let refused = UnixStream::connect(self.short(name)).err();
         refused.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)

@@ -1,19 +1,15 @@
 //! Starting and stopping.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use lcr_core::Factory;
-use rustix::fs::{Mode, fchmod, renameat};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
-
 use crate::legacy;
 use crate::place::{self, Place};
 use crate::server::{Server, Wake};
+use lcr_core::Factory;
 
 /// The thread's name.
 const THREAD: &str = "lcr-control";
@@ -91,7 +87,7 @@ impl Builder {
             })?),
             false => None,
         };
-        let listener = listen_at(&place, &name).map_err(system("listen on its socket"))?;
+        let listener = place.listen(&name).map_err(system("listen on its socket"))?;
         let socket = directory.join(&name);
         let identity = place.identity(&name);
         // From here on, dropping it removes the socket.
@@ -112,25 +108,6 @@ impl Builder {
         running.thread = Some(spawned.map_err(system("start a thread"))?);
         Ok(running)
     }
-}
-
-/// A socket that appears under its name when it listens already, so that nobody
-/// who sweeps takes it for a dead one.
-fn listen_at(place: &Place, name: &str) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The file gets what the socket has: there is no moment with another mode.
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    let before = format!(".{name}");
-    place.remove(&before);
-    bind(&socket, &SocketAddrUnix::new(place.short(&before))?)?;
-    let listening =
-        listen(&socket, 1024).and_then(|()| renameat(place.opened(), &before, place.opened(), name));
-    if let Err(error) = listening {
-        place.remove(&before);
-        return Err(error.into());
-    }
-    Ok(socket)
 }
 
 /// A program's signals are for threads that expect them.

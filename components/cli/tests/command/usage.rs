@@ -24,6 +24,30 @@ fn wrong_usage_is_code_2() {
     }
 }
 
+/// `lcr guest list` is `lcr-guest list`.
+#[test]
+fn a_command_that_is_a_program_of_its_own_is_executed() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    world.file("lcr-else", "#!/bin/sh\necho \"$0: $*\"; exit 7\n");
+    let program = world.path().join("lcr-else");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |argument: &str| {
+        let mut command = world.command(&[argument, "--json", "a b"]);
+        let path = std::env::join_paths([program.parent().unwrap(), "/usr/bin".as_ref(), "/bin".as_ref()]);
+        command.env("PATH", path.unwrap()).output().unwrap()
+    };
+    let output = run("else");
+    assert_eq!(output.status.code(), Some(7));
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("lcr-else: --json a b\n"));
+    // None, and none that is meant.
+    for wrong in ["elsewhere", "../lcr-else", "--else"] {
+        let output = run(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("Usage: lcr"));
+    }
+}
+
 #[test]
 fn list_without_a_place_says_what_to_name() {
     let world = World::new();

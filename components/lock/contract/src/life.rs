@@ -373,6 +373,16 @@ impl Acquired {
         &self.grant
     }
 
+    /// The program that has to be started in the place of the guest's own, with the
+    /// arguments before that; none if there need not be one.
+    ///
+    /// # Errors
+    ///
+    /// The driver cannot say.
+    pub fn supervisor(&self) -> Result<Option<Program>, Error> {
+        self.open.driver.supervisor(self.open.owner)
+    }
+
     /// Starts the guest as a child of this process, which inherits the locks.
     ///
     /// # Errors

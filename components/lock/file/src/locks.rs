@@ -361,9 +361,13 @@ impl Locks {
             entry.own.start = Some(start);
             // The card has the process on it before anybody is tied to it by that.
             let state = write_down(entry, operation)?;
-            self.tie(entry, operation)?;
-            self.see_to(owner, entry, operation)?;
-            Ok(state)
+            let tied = self.tie(entry, operation).and_then(|()| self.see_to(owner, entry, operation));
+            if tied.is_err() && process::start_of(pid) != Some(start) {
+                // It has ended meanwhile, and that was no error either.
+                entry.own.held.clear();
+                return Ok(state);
+            }
+            tied.map(|()| state)
         })
     }
 
@@ -500,6 +504,8 @@ impl Locks {
         let operation = Operation::CompleteMigrate;
         self.with(owner, operation, |entry| {
             entry.must_be(NAME, operation, &[Stage::Arriving])?;
+            // Where the guest's process stays the same, it has a card already.
+            fetch(entry);
             let wanted = missing(entry);
             let taken = self.take(entry, operation, &wanted, grant.descriptors)?;
             self.settle(owner, entry, operation, taken, 0)

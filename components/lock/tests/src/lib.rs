@@ -16,7 +16,7 @@ pub mod programs;
 pub mod sanlock;
 pub mod whole;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -327,6 +327,26 @@ impl World {
     pub fn assert_free_soon(&self, guest: &Guest, disk: &Resource) {
         soon(&format!("{disk} of {} is free", guest.name), || !self.is_held(guest, disk));
     }
+}
+
+/// A copy of a library without what is for debuggers: it is read, hashed and copied each
+/// time that it is loaded, and may be fifty times as large with it.
+///
+/// # Panics
+///
+/// If it cannot be made.
+#[must_use]
+#[track_caller]
+pub fn stripped(library: &Path, scratch: &Scratch) -> PathBuf {
+    let name = library.file_name().unwrap_or_else(|| panic!("{} is no file", library.display()));
+    let copy = scratch.path().join(name);
+    let status = Command::new("strip").arg("-o").arg(&copy).arg(library).status();
+    assert!(
+        status.as_ref().is_ok_and(std::process::ExitStatus::success),
+        "strip {}: {status:?}; it comes with the linker (binutils)",
+        library.display()
+    );
+    copy
 }
 
 /// Waits until something is so.

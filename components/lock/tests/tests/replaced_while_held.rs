@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lcr_lock::{Driver as _, Mode, Resource};
 use lcr_lock_tests::programs::Rival;
-use lcr_lock_tests::{Host, Locks, Subject, World, acquire, new_guest, start};
-use lcr_tests::Profile;
+use lcr_lock_tests::{Host, Locks, Subject, World, acquire, new_guest, start, stripped};
+use lcr_tests::{Profile, Scratch};
 
 const FILE: Subject = Subject {
     interface: "lock.file",
@@ -23,9 +23,10 @@ fn replacements() -> usize {
     wanted.map_or(1000, |wanted| wanted.parse().expect("LCR_REPLACEMENTS is a number"))
 }
 
-fn second_version() -> std::path::PathBuf {
+fn second_version(scratch: &Scratch) -> std::path::PathBuf {
     let profile = if cfg!(debug_assertions) { Profile::Dev } else { Profile::Release };
-    lcr_tests::build(&["lcr-lock-file-two"], profile).library("lock_file_two")
+    let library = lcr_tests::build(&["lcr-lock-file-two"], profile).library("lock_file_two");
+    stripped(&library, scratch)
 }
 
 /// Version 1 to version 2, or back.
@@ -44,7 +45,8 @@ fn replace(host: &Host, library: &std::path::Path, back: bool) {
 fn a_rival_that_tries_all_the_time_never_gets_a_lock() {
     let world = World::new(FILE);
     let host = world.host();
-    let library = second_version();
+    let scratch = Scratch::new();
+    let library = second_version(&scratch);
     let web = new_guest("web");
     let (inherited, plugged) = (world.disk("inherited"), world.disk("plugged"));
     let (guest, mut process) = start(&host, &web, std::slice::from_ref(&inherited)).unwrap();
@@ -95,7 +97,8 @@ fn a_rival_that_tries_all_the_time_never_gets_a_lock() {
 fn descriptors_travel_and_none_is_left_over() {
     let world = World::new(FILE);
     let host = world.host();
-    let library = second_version();
+    let scratch = Scratch::new();
+    let library = second_version(&scratch);
     let owner = host.driver().open(&new_guest("web"), lcr_lock::Opening::New).unwrap();
     for number in 0..20 {
         let disk = Resource::disk(world.path(&format!("disk {number}")), Mode::Exclusive);

@@ -1,0 +1,251 @@
+//! What is asked for.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use lcr_lock::{Mode, Resource, Uuid};
+
+/// Runs any command as a guest under a lock: no two write one disk.
+#[derive(Debug, Parser)]
+#[command(name = "lcr-guest", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct LcrGuest {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    List(List),
+    Attach(Attach),
+    Plug(Plug),
+    Unplug(Plug),
+    Migrate(Migrate),
+    Stop(Stop),
+    #[command(name = crate::within::COMMAND, hide = true)]
+    Within(Within),
+}
+
+/// Starts a command as a guest, once it has its disks' locks, and supervises it.
+///
+/// Exits with the guest's status, or 128 and the signal that ended it; with 125 when it
+/// was refused, 127 when the command is not there, 126 when it cannot be executed.
+///
+/// Signals that a process sends to the supervisor (SIGHUP, SIGINT, SIGQUIT, SIGTERM,
+/// SIGUSR1, SIGUSR2) are passed on to the guest. Those that the terminal sends (Ctrl-C)
+/// reach the guest by themselves. The supervisor ends with its guest.
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The lock driver: file, nop, sanlock, or an interface's full name. Those that are
+    /// not compiled in are looked for in LCR_PATH.
+    #[arg(long, default_value = "file", value_name = "D")]
+    pub(crate) driver: String,
+    /// A parameter for the driver, as directory=/srv/leases for `file`.
+    #[arg(long = "parameter", value_name = "KEY=VALUE")]
+    pub(crate) parameters: Vec<Parameter>,
+    /// What the guest is called: in refusals, in lists, in commands.
+    #[arg(long)]
+    pub(crate) name: Name,
+    /// What it is on every host; a random one if none is given.
+    #[arg(long, value_name = "U")]
+    pub(crate) uuid: Option<Uuid>,
+    /// A disk that is for this guest alone, or shared with those that agree, or only read.
+    #[arg(long = "disk", value_name = "PATH[,shared|,readonly]")]
+    pub(crate) disks: Vec<Disk>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Shows the guests of this run directory. One that has ended unsupervised is shown
+/// once, as ended.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// For programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Supervises a guest that has lost its supervisor: it runs on, and is locked.
+///
+/// Exits 0 when the guest has ended: how, only its parent is told. Ctrl-C ends this
+/// supervisor and not the guest.
+#[derive(Args, Debug)]
+pub(crate) struct Attach {
+    /// The guest.
+    pub(crate) name: Name,
+}
+
+/// Takes (unplug: gives up) disks of a guest that runs.
+///
+/// Plug before the guest gets the disk: refused, it must not. Unplug when the guest has
+/// given it up: where the lock cannot be, that is a warning, and it ends with the guest.
+#[derive(Args, Debug)]
+pub(crate) struct Plug {
+    /// The guest.
+    pub(crate) name: Name,
+    /// The disk.
+    #[arg(long = "disk", required = true, value_name = "PATH[,shared|,readonly]")]
+    pub(crate) disks: Vec<Disk>,
+}
+
+/// Hands a guest over to another run directory, with its locks, and supervises it there.
+///
+/// Without COMMAND the process goes on as it is. With COMMAND, that is the guest over
+/// there: the process here stands still (SIGSTOP) while the locks pass over, and is
+/// killed when they have. With --move, COMMAND is started before that, and must wait for
+/// what PROGRAM moves, as `qemu -incoming` does.
+///
+/// Whatever fails before the locks have passed over, the guest goes on where it was, and
+/// this exits 125.
+#[derive(Args, Debug)]
+pub(crate) struct Migrate {
+    /// The guest.
+    pub(crate) name: Name,
+    /// The other run directory: its LCR_RUNTIME_DIR.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Moves what is in the guest, run by `sh -c`: with success, the guest stands still
+    /// here and is whole there; with any other status, the migration is cancelled.
+    /// LCR_GUEST_NAME, LCR_GUEST_UUID, LCR_GUEST_PID, LCR_GUEST_INCOMING_PID and
+    /// LCR_GUEST_TO tell it about whom.
+    #[arg(long = "move", value_name = "PROGRAM")]
+    pub(crate) mover: Option<OsString>,
+    /// The guest's command over there, and its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Ends a guest, supervised or not: SIGTERM, and after a while SIGKILL.
+#[derive(Args, Debug)]
+pub(crate) struct Stop {
+    /// The guest.
+    pub(crate) name: Name,
+    /// How long it may take to end by itself.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    pub(crate) kill_after: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Within {
+    /// The descriptor of the supervisor's socket.
+    pub(crate) channel: i32,
+    pub(crate) description: String,
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What a guest is called: also files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name(pub(crate) String);
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Name, String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.+@:".contains(c);
+        if text.is_empty() || text.len() > 100 || text.starts_with(['.', '-']) || !text.chars().all(fits) {
+            return Err("a guest's name is up to 100 letters, digits and `-_.+@:`, and begins with neither \
+                        `.` nor `-`"
+                .into());
+        }
+        Ok(Name(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A parameter for a driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parameter(pub(crate) String, pub(crate) String);
+
+impl FromStr for Parameter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Parameter, String> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Parameter(key.to_owned(), value.to_owned())),
+            _ => Err("a parameter is written KEY=VALUE".into()),
+        }
+    }
+}
+
+/// A disk, by its absolute path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// It stands in records for programs, so it is text.
+    pub(crate) path: String,
+    pub(crate) mode: Mode,
+}
+
+impl Disk {
+    pub(crate) fn resource(&self) -> Resource {
+        Resource::disk(&self.path, self.mode)
+    }
+}
+
+impl FromStr for Disk {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Disk, String> {
+        let split = text.rsplit_once(',');
+        let (path, mode) = match split.map(|(path, word)| (path, Mode::of_word(word), word)) {
+            Some((path, Some(mode), _)) => (path, mode),
+            // A path may have a comma.
+            Some((_, None, word)) if !Path::new(text).exists() => {
+                return Err(format!(
+                    "there is no mode `{word}`, and no file {text}: write PATH for this guest alone, \
+                     PATH,shared or PATH,readonly"
+                ));
+            }
+            _ => (text, Mode::Exclusive),
+        };
+        let absolute = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
+        let path = absolute.to_str().ok_or("the current directory is not UTF-8")?.to_owned();
+        Ok(Disk { path, mode })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_a_path_and_a_mode() {
+        let disk = |text: &str| text.parse::<Disk>().map(|disk| (disk.path, disk.mode));
+        assert_eq!(disk("/a"), Ok(("/a".into(), Mode::Exclusive)));
+        assert_eq!(disk("/a,shared"), Ok(("/a".into(), Mode::Shared)));
+        assert_eq!(disk("/a,b,readonly"), Ok(("/a,b".into(), Mode::ReadOnly)));
+        assert!(disk("/no/such,rw").unwrap_err().starts_with("there is no mode `rw`"));
+        let here = std::env::current_dir().unwrap().join("a");
+        assert_eq!(disk("a").unwrap().0, here.to_str().unwrap());
+        assert!(disk("").is_err());
+    }
+
+    #[test]
+    fn a_name_is_no_path() {
+        for wrong in ["", ".", "..", "a/b", "-x", "a b", "a\n", &"x".repeat(101)] {
+            assert!(wrong.parse::<Name>().is_err(), "{wrong:?}");
+        }
+        assert!("web-1.example:a@b_c+d".parse::<Name>().is_ok());
+    }
+
+    #[test]
+    fn a_parameter_has_a_key() {
+        assert_eq!("a=b=c".parse(), Ok(Parameter("a".into(), "b=c".into())));
+        assert!("=b".parse::<Parameter>().is_err() && "a".parse::<Parameter>().is_err());
+    }
+
+    #[test]
+    fn the_arguments_are_sound() {
+        use clap::CommandFactory as _;
+        LcrGuest::command().debug_assert();
+    }
+}

@@ -1,0 +1,142 @@
+//! `lcr-guest list`: the guests of this run directory.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::arguments::List;
+use crate::directory::{Guests, Life};
+use crate::record::Record;
+use crate::refusal::{Refusal, plain};
+use crate::wire::Client;
+
+/// How long a supervisor may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(List { json }: &List) -> crate::Result {
+    // What is only looked at is not made.
+    let guests = match lcr_control::place::directory().join("guests").exists() {
+        true => Some(Guests::here()?),
+        false => None,
+    };
+    let mut shown = Vec::new();
+    let mut failed = None;
+    for name in guests.as_ref().map(Guests::names).unwrap_or_default() {
+        let Some(guests) = &guests else { break };
+        match guests.record(&name) {
+            Ok(Some(record)) => shown.push(look(guests, record)),
+            // It has ended just now.
+            Ok(None) => {}
+            Err(refusal) => failed = Some(refusal),
+        }
+    }
+    let text = if *json { format!("{:#}\n", Value::from(shown)) } else { table(&shown) };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Refusal::new(format!("cannot write to standard output: {error}")))
+        }
+        _ => failed.map_or(Ok(ExitCode::SUCCESS), Err),
+    }
+}
+
+/// A guest as it is shown.
+fn look(guests: &Guests, record: Record) -> Value {
+    let name = record.name.clone();
+    let (record, supervisor, state) = match guests.life(&record) {
+        Life::Supervised => {
+            // Its supervisor knows best.
+            let said = Client::connect(guests, &name).and_then(|client| {
+                client.patience(PATIENCE);
+                client.call("Status", &json!({}))
+            });
+            let said = said.ok().and_then(|(answer, _)| Record::of_json(&answer["guest"]));
+            let record = said.unwrap_or(record);
+            let state = record.state.word();
+            (record, true, state)
+        }
+        Life::Unsupervised(process) => {
+            let process = Some(process);
+            let state = match record.state {
+                crate::record::State::Arriving => "arriving",
+                _ => "unsupervised",
+            };
+            (Record { process, ..record }, false, state)
+        }
+        Life::Ended => {
+            // Shown once.
+            if let Ok(locked) = guests.lock()
+                && matches!(guests.record(&name), Ok(Some(now)) if guests.life(&now) == Life::Ended)
+            {
+                guests.remove(&name, &locked);
+            }
+            (record, false, "ended")
+        }
+    };
+    let mut value = record.to_json();
+    value["state"] = state.into();
+    if !supervisor {
+        value["supervisor_pid"] = Value::Null;
+    }
+    if let Some(all) = value.as_object_mut() {
+        for own in ["start", "supervisor_start", "lock_state", "parameters", "to"] {
+            all.remove(own);
+        }
+    }
+    value
+}
+
+fn table(guests: &[Value]) -> String {
+    let mut rows = vec![["NAME", "STATE", "PID", "SUPERVISOR", "DRIVER", "DISKS"].map(str::to_owned)];
+    for guest in guests {
+        let number = |key: &str| guest[key].as_u64().map_or("-".to_owned(), |number| number.to_string());
+        let text = |key: &str| plain(guest[key].as_str().unwrap_or_default());
+        let disks = guest["disks"].as_array().into_iter().flatten().map(|disk| {
+            let path = plain(disk["path"].as_str().unwrap_or_default());
+            match disk["mode"].as_str() {
+                Some("exclusive") | None => path,
+                Some(mode) => format!("{path},{mode}"),
+            }
+        });
+        let disks: Vec<String> = disks.collect();
+        rows.push([
+            text("name"),
+            text("state"),
+            number("pid"),
+            number("supervisor_pid"),
+            format!("{} {}", text("driver"), guest["driver_version"]),
+            disks.join(" "),
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    rows.iter().fold(String::new(), |mut text, row| {
+        let line = row.iter().zip(&widths).fold(String::new(), |mut line, (cell, width)| {
+            // A text takes whatever is written to it.
+            let _ = write!(line, "{cell:width$}  ");
+            line
+        });
+        text.extend([line.trim_end(), "\n"]);
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_they_hold() {
+        let guest = json!({
+            "name": "web", "state": "running", "pid": 12, "supervisor_pid": null, "driver": "lock.file",
+            "driver_version": 1, "disks": [{"path": "/a", "mode": "exclusive"}, {"path": "/b", "mode": "shared"}],
+        });
+        assert_eq!(
+            table(&[guest]),
+            "NAME  STATE    PID  SUPERVISOR  DRIVER       DISKS\n\
+             web   running  12   -           lock.file 1  /a /b,shared\n"
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! What a supervisor does: it waits for its guest's end, passes signals on, and serves.
+//!
+//! # Signals
+//!
+//! What a process sends to the supervisor goes to the guest. What the terminal sends
+//! reaches all that are in its foreground: a guest that was started here is, and has it
+//! already; an adopted one is not, and then it is meant for the supervisor, which leaves.
+//! So Ctrl-C ends what a person sees running, once. A guest that does not end by its
+//! signal keeps its supervisor.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Child, ExitCode, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lcr_lock::life::{Departed, Departing, Plugin, Running};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::directory::Guests;
+use crate::drivers;
+use crate::process::{self, Process};
+use crate::record::{Record, State};
+use crate::refusal::{Refusal, note};
+use crate::signals::Signals;
+
+/// What a supervisor has before it has a guest.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) guests: Guests,
+    pub(crate) signals: Signals,
+    pub(crate) own: Process,
+}
+
+/// What a supervisor can be asked through: by `lcr-guest`, and by `lcr`.
+#[derive(Debug)]
+pub(crate) struct Open {
+    listener: UnixListener,
+    control: Option<lcr_control::Running>,
+}
+
+impl Post {
+    /// Takes it up. To be called before there is another thread.
+    pub(crate) fn new(guests: Guests) -> Result<Post, Refusal> {
+        let system = |error| Refusal::new(format!("no supervisor can be started: {error}"));
+        let signals = Signals::take().map_err(system)?;
+        let own = Process::own().map_err(system)?;
+        // How drivers are called is decided while there is one thread: with more, the
+        // kernel takes a grace period of some milliseconds to prepare for it.
+        let _ = lcr_core::gate::readers_pay_a_fence();
+        Ok(Post { guests, signals, own })
+    }
+
+    /// The driver that a record names.
+    pub(crate) fn driver(&self, record: &mut Record) -> Result<Plugin, Refusal> {
+        let plugin = drivers::load(&record.driver, &record.parameters)?;
+        record.driver_version = plugin.about().version;
+        Ok(plugin)
+    }
+
+    /// Writes a record down.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), Refusal> {
+        self.guests.write(record, &self.guests.lock()?)
+    }
+
+    /// Has it served from here on: who reads that the guest is running can ask for it.
+    pub(crate) fn running(&self, record: &mut Record, guest: &Running) -> Result<Open, Refusal> {
+        let name = &record.name;
+        let started = lcr_control::Builder::new().directory(self.guests.runtime()).start();
+        let control =
+            started.map_err(|error| note(format!("the driver cannot be replaced live: {error}"))).ok();
+        let listener = self.guests.place().listen(&format!("{name}.sock")).map_err(|error| {
+            Refusal::new(format!("nobody could ask the supervisor of guest {name}: {error}"))
+        })?;
+        record.state = State::Running;
+        record.supervisor = self.own;
+        record.to = None;
+        record.lock_state = guest.state().unwrap_or_else(|_| record.lock_state.clone());
+        self.write(record)?;
+        self.guests.place().remove(&format!("{}.born", record.name));
+        Ok(Open { listener: listener.into(), control })
+    }
+}
+
+/// A supervisor with its guest.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    pub(crate) guests: Guests,
+    pub(crate) plugin: Plugin,
+    own: Process,
+    /// The guest's very process.
+    pub(crate) process: OwnedFd,
+    inner: Mutex<Inner>,
+    /// Says that the guest has moved.
+    pub(crate) moved: OwnedFd,
+}
+
+/// What changes while a guest runs.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) record: Record,
+    pub(crate) hold: Hold,
+    pub(crate) moved_to: Option<PathBuf>,
+    /// It moves, and its process goes on as it is.
+    pub(crate) same_process: bool,
+}
+
+/// The guest, at a point of its life.
+#[derive(Debug)]
+pub(crate) enum Hold {
+    Running(Running),
+    Departing(Departing),
+    Departed(Departed),
+    /// It is being changed, or gone.
+    None,
+}
+
+/// A guest that runs, and how it came here.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// It was started here.
+    Started(Child),
+    /// It ran before.
+    Adopted,
+}
+
+/// How it ended.
+enum End {
+    Ended,
+    Moved(PathBuf),
+    Left(i32),
+}
+
+impl Supervisor {
+    /// Supervises a guest that runs, to its end.
+    pub(crate) fn run(
+        post: Post,
+        plugin: Plugin,
+        record: Record,
+        open: Open,
+        guest: Running,
+        origin: Origin,
+    ) -> Result<ExitCode, Refusal> {
+        let Post { guests, signals, own } = post;
+        let Open { listener, control } = open;
+        let name = record.name.clone();
+        let failed = |error: &dyn std::fmt::Display| {
+            Refusal::new(format!("guest {name} cannot be supervised: {error}"))
+                .detail(format!("it runs on, and is locked: lcr-guest attach {name}"))
+        };
+        let process = match &origin {
+            // Its number is nobody else's before it is waited for.
+            Origin::Started(child) => Pid::from_raw(child.id().cast_signed())
+                .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()),
+            Origin::Adopted => record.process.and_then(Process::open),
+        };
+        let process = process.ok_or_else(|| failed(&"its process has ended"))?;
+        let moved = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(&error))?;
+        let inner =
+            Mutex::new(Inner { record, hold: Hold::Running(guest), moved_to: None, same_process: false });
+        let supervisor = Arc::new(Supervisor { guests, plugin, own, process, inner, moved });
+        let adopted = matches!(origin, Origin::Adopted);
+        let end = supervisor.attend(&signals, &listener, adopted);
+        // Who asks from here on finds nobody.
+        supervisor.guests.place().remove(&format!("{name}.sock"));
+        let code = match end {
+            End::Ended => {
+                let code = match origin {
+                    Origin::Started(mut child) => {
+                        child.wait().map_err(|error| failed(&error)).map(code_of)?
+                    }
+                    Origin::Adopted => {
+                        note(format!("guest {name} has ended"));
+                        ExitCode::SUCCESS
+                    }
+                };
+                supervisor.guests.forget(&name, supervisor.own);
+                code
+            }
+            End::Moved(to) => {
+                note(format!("guest {name} has moved to {}", to.display()));
+                ExitCode::SUCCESS
+            }
+            End::Left(signal) => {
+                note(format!("guest {name} runs on, and is locked: lcr-guest attach {name}"));
+                ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+            }
+        };
+        drop(control);
+        Ok(code)
+    }
+
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the record down.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), Refusal> {
+        self.guests.write(record, &self.guests.lock()?)
+    }
+
+    /// Removes the record.
+    pub(crate) fn forget(&self, name: &str) {
+        self.guests.forget(name, self.own);
+    }
+
+    /// Waits, and sees to what comes.
+    fn attend(self: &Arc<Self>, signals: &Signals, listener: &UnixListener, adopted: bool) -> End {
+        loop {
+            let mut waits = [
+                PollFd::new(&self.process, PollFlags::IN),
+                PollFd::new(signals.descriptor(), PollFlags::IN),
+                PollFd::new(listener, PollFlags::IN),
+                PollFd::new(&self.moved, PollFlags::IN),
+            ];
+            match poll(&mut waits, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                // Not without memory.
+                Err(_) => std::thread::yield_now(),
+            }
+            let [ended, signalled, asked, moved] = waits.map(|wait| !wait.revents().is_empty());
+            if ended || moved {
+                // Who hands it over has the lock until that is done.
+                let to = self.inner().moved_to.take();
+                return to.map_or(End::Ended, End::Moved);
+            }
+            if signalled {
+                while let Some(came) = signals.next() {
+                    if !came.of_terminal {
+                        if let Err(error) = process::send(&self.process, came.signal) {
+                            note(format!("a signal cannot be passed on: {error}"));
+                        }
+                    } else if adopted {
+                        return End::Left(came.signal.as_raw());
+                    }
+                }
+            }
+            if asked && let Ok((stream, _)) = listener.accept() {
+                let supervisor = Arc::clone(self);
+                let builder = std::thread::Builder::new().name("lcr-guest-serve".to_owned());
+                // Without a thread it hangs up.
+                let _ = builder.spawn(move || supervisor.serve(&stream));
+            }
+        }
+    }
+}
+
+/// The guest's status as this program's.
+fn code_of(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}

@@ -1,0 +1,62 @@
+//! Disks of a guest that runs.
+
+use crate::world::{Program, World, is_alive, library, pid};
+
+#[test]
+fn a_plugged_disk_is_locked_and_an_unplugged_one_is_not() {
+    let world = World::new();
+    let host = world.host("host");
+    let (a, b, c) = (world.disk("a"), world.disk("b"), world.disk("c"));
+    let mut web = host.run("web", &["--disk", &a]);
+    assert_eq!(host.done(&["plug", "web", "--disk", &b, "--disk", &format!("{c},shared")]), "");
+    assert!(host.is_held(&b) && host.is_held(&c));
+    let disks = host.look("web").unwrap()["disks"].clone();
+    let expected = serde_json::json!([
+        {"path": a, "mode": "exclusive"}, {"path": b, "mode": "exclusive"}, {"path": c, "mode": "shared"},
+    ]);
+    assert_eq!(disks, expected);
+    assert_eq!(host.done(&["unplug", "web", "--disk", &b]), "");
+    assert!(!host.is_held(&b) && host.is_held(&a) && host.is_held(&c));
+    assert_eq!(host.look("web").unwrap()["disks"].as_array().unwrap().len(), 2);
+    // What is plugged ends with the guest, too.
+    web.end();
+    host.free_soon(&c);
+}
+
+#[test]
+fn a_disk_that_somebody_holds_cannot_be_plugged_and_the_guest_runs_on() {
+    let world = World::new();
+    let host = world.host("host");
+    let (a, b, c) = (world.disk("a"), world.disk("b"), world.disk("c"));
+    let _web = host.run("web", &["--disk", &a]);
+    let _db = host.run("db", &["--disk", &b]);
+    let said = host.refused(1, &["plug", "web", "--disk", &c, "--disk", &b]);
+    assert!(said.contains("lock.file: cannot plug disk") && said.contains("held by guest db"), "{said}");
+    assert!(said.contains("guest web must not get the disk"), "{said}");
+    assert!(said.contains(&format!("done before that: plug {c}")), "{said}");
+    let web = host.look("web").unwrap();
+    assert!(is_alive(pid(&web)));
+    assert_eq!(web["disks"].as_array().unwrap().len(), 2);
+    let said = host.refused(1, &["plug", "web", "--disk", &a]);
+    assert!(said.contains("the guest has already") || said.contains("already"), "{said}");
+}
+
+#[test]
+fn a_failed_unplug_warns_and_the_lock_outlasts_it() {
+    let world = World::new();
+    let host = world.host("host").with(library("lcr-lock-inside-library", "lock_inside"));
+    let (disk, more) = (world.disk("a"), world.disk("b"));
+    let web = Program::start(
+        host.command(&["run", "--driver", "inside", "--name", "web", "--disk", &disk, "--", "cat"]),
+    );
+    host.until("web", "running");
+    let said = host.done(&["unplug", "web", "--disk", &disk]);
+    assert!(said.contains("warning: lock.inside: cannot unplug disk"), "{said}");
+    assert!(said.contains("it stays locked until the guest ends"), "{said}");
+    assert!(host.is_held(&disk));
+    assert_eq!(host.look("web").unwrap()["disks"].as_array().unwrap().len(), 1);
+    // A failed plug is a refusal.
+    let said = host.refused(1, &["plug", "web", "--disk", &more]);
+    assert!(said.contains("lock.inside: cannot plug disk") && said.contains("does not do that"), "{said}");
+    drop(web);
+}

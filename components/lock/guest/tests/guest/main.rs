@@ -1,0 +1,11 @@
+//! `lcr-guest`, as a person and a program use it: whole processes, no root, no daemon.
+
+mod hot_plug;
+mod migration;
+mod readme;
+mod refusals;
+mod replaced;
+mod signals;
+mod start;
+mod supervisor;
+mod world;
