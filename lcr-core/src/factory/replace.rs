@@ -68,6 +68,7 @@ pub struct Replacement {
     requester: Option<u32>,
     cancelled: Arc<AtomicBool>,
     health: Option<Health>,
+    unpinned: bool,
 }
 
 /// One interface of it.
@@ -120,6 +121,7 @@ impl Factory {
             requester: None,
             cancelled: Arc::default(),
             health: None,
+            unpinned: false,
         }
     }
 
@@ -191,6 +193,15 @@ impl Replacement {
     /// [`with`](Self::with) and [`version`](Self::version) speak of it from here on.
     pub fn also(mut self, interface: &str) -> Self {
         self.asks.push(Ask::new(interface));
+        self
+    }
+
+    /// Refuses to leave anybody on the old version: a raw reference keeps the table that
+    /// it got, of whose length nobody knows, so it cannot be changed under its holder.
+    /// Unless this is said, such references keep the old version until they are
+    /// released, and the report counts them.
+    pub fn unpinned(mut self) -> Self {
+        self.unpinned = true;
         self
     }
 
@@ -296,6 +307,9 @@ impl Replacement {
             }
             let choice = Choice::make(inner, ask).map_err(fail)?;
             choice.check(inner).map_err(fail)?;
+            if self.unpinned {
+                choice.check_unpinned(inner).map_err(fail)?;
+            }
             choices.push(choice);
         }
         Ok(choices)

@@ -2,6 +2,10 @@
 //! linked with liblcr.so and with liblcr.a.
 
 mod headers;
+mod offered;
+mod probed;
 mod promises;
+mod rust_libraries;
+mod searched;
 mod shapes;
 mod world;

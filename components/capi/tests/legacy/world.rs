@@ -129,6 +129,8 @@ pub(crate) fn link_line(link: Link) -> Vec<String> {
         }
         Link::Static => ["-rdynamic".into(), format!("{directory}/liblcr.a")]
             .into_iter()
+            // Its debug information takes longer than all the rest.
+            .chain(["-Wl,-S".to_owned()])
             .chain(["-lgcc_s", "-lpthread", "-ldl", "-lm"].map(str::to_owned))
             .collect(),
     }
