@@ -6,6 +6,7 @@ mod offered;
 mod probed;
 mod promises;
 mod rust_libraries;
+mod rust_programs;
 mod searched;
 mod shapes;
 mod world;
