@@ -69,6 +69,7 @@ pub struct Replacement {
     requester: Option<u32>,
     cancelled: Arc<AtomicBool>,
     health: Option<Health>,
+    unpinned: bool,
 }
 
 /// One interface of it.
@@ -166,6 +167,7 @@ impl Factory {
             requester: None,
             cancelled: Arc::default(),
             health: None,
+            unpinned: false,
         }
     }
 
@@ -245,6 +247,15 @@ impl Replacement {
     /// Takes another interface back in the same transaction: all or none.
     pub fn also_rollback(mut self, interface: &str) -> Self {
         self.asks.extend(Ask::back(&self.factory, interface));
+        self
+    }
+
+    /// Refuses to leave anybody on the old version: a raw reference keeps the table that
+    /// it got, of whose length nobody knows, so it cannot be changed under its holder.
+    /// Unless this is said, such references keep the old version until they are
+    /// released, and the report counts them.
+    pub fn unpinned(mut self) -> Self {
+        self.unpinned = true;
         self
     }
 
@@ -344,6 +355,9 @@ impl Replacement {
             }
             let choice = Choice::make(inner, ask).map_err(fail)?;
             choice.check(inner).map_err(fail)?;
+            if self.unpinned {
+                choice.check_unpinned(inner).map_err(fail)?;
+            }
             choices.push(choice);
         }
         Ok(choices)

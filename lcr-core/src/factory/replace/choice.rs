@@ -140,6 +140,24 @@ impl Choice {
         Ok(())
     }
 
+    /// Does nobody hold a table that cannot be changed?
+    pub(super) fn check_unpinned(&self, inner: &Inner) -> Result<(), ReplaceError> {
+        match self.pinned(inner) {
+            0 => Ok(()),
+            references => Err(ReplaceError::Pinned {
+                interface: self.name.clone(),
+                versions: self.from.clone(),
+                references,
+            }),
+        }
+    }
+
+    /// How many raw references keep the old version.
+    fn pinned(&self, inner: &Inner) -> usize {
+        let raw = inner.raw_holders(&self.name);
+        raw.iter().filter(|(v, _)| self.from.contains(v)).map(|(_, count)| count).sum()
+    }
+
     pub(super) fn describe(&self) -> Replaced {
         Replaced {
             interface: self.name.clone(),
@@ -166,8 +184,7 @@ impl Choice {
         {
             Back::same_file(file, report.sha256.clone().map(Ok), wanted)?;
         }
-        let raw = inner.raw_holders(&self.name);
-        report.pinned = raw.iter().filter(|(v, _)| self.from.contains(v)).map(|(_, count)| count).sum();
+        report.pinned = self.pinned(inner);
         let mut before: Vec<Offer> = self.gates.iter().map(|gate| gate.offer()).collect();
         before.sort_by_key(Offer::version);
         before.dedup_by_key(|offer| offer.version());
