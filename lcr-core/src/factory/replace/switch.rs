@@ -52,6 +52,7 @@ impl<'g> Closed<'g> {
         let Some(before) = before else { return Ok(None) };
         for p in prepared {
             inner.history.remember(&p.name, p.previous.clone());
+            inner.gates.replaced(&p.name, &p.replaces);
         }
         Ok(Some(Closed { acceptances, before }))
     }
