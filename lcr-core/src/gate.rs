@@ -116,7 +116,9 @@ pub struct InstanceHead {
     /// Calls that panicked, and those that returned an error.
     panics: AtomicU64,
     errors: AtomicU64,
-    spare_written: [usize; 5],
+    /// Calls, while they are counted.
+    calls: AtomicU64,
+    spare_written: [usize; 4],
 }
 
 // Frozen: libraries built earlier read these.
@@ -133,6 +135,7 @@ const _: () = {
     assert!(mem::offset_of!(InstanceHead, pins) == 64);
     assert!(mem::offset_of!(InstanceHead, panics) == 72);
     assert!(mem::offset_of!(InstanceHead, errors) == 80);
+    assert!(mem::offset_of!(InstanceHead, calls) == 88);
 };
 
 // SAFETY: the addresses in it are only followed by the owner of what they point
@@ -424,7 +427,7 @@ impl GateHead {
     }
 
     /// Starts or stops counting calls. While they are counted, every call takes
-    /// the slow way and increments one shared counter.
+    /// the slow way and increments shared counters: the gate's and the instance's.
     pub fn count_calls(&self, count: bool) {
         if count {
             self.cur.fetch_or(COUNTING, Ordering::SeqCst);
@@ -486,7 +489,8 @@ impl InstanceHead {
             pins: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            spare_written: [0; 5],
+            calls: AtomicU64::new(0),
+            spare_written: [0; 4],
         }
     }
 
@@ -513,19 +517,26 @@ impl InstanceHead {
     /// A call panicked. The caller's end says so, still inside.
     #[cold]
     pub fn note_panic(&self) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
+        self.panics.fetch_add(1, Ordering::Release);
     }
 
     /// A call returned an error. The caller's end says so, still inside.
     #[cold]
     pub fn note_error(&self) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.errors.fetch_add(1, Ordering::Release);
     }
 
     /// How many calls panicked, and how many returned an error.
     #[must_use]
     pub fn failures(&self) -> (u64, u64) {
-        (self.panics.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed))
+        (self.panics.load(Ordering::Acquire), self.errors.load(Ordering::Acquire))
+    }
+
+    /// How many of its calls were counted. Who asks for the [failures](Self::failures)
+    /// first finds the calls in which they happened among them, if those were counted.
+    #[must_use]
+    pub fn counted_calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// How many pins there are.

@@ -98,8 +98,7 @@ pub unsafe extern "C" fn lcr_rollback(interface: *const c_char, flags: c_int) ->
         // SAFETY: the caller's word.
         let interface = unsafe { wanted(interface, "lcr_rollback", "interface")? };
         known(flags, "lcr_rollback")?;
-        let back = Factory::process().rollback(interface);
-        let done = back.and_then(|replacement| with_flags(replacement, flags).run());
-        done.map(drop).map_err(|failure| failure.to_string())
+        let back = with_flags(Factory::process().rollback(interface), flags).run();
+        back.map(drop).map_err(|failure| failure.to_string())
     })
 }

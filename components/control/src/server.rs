@@ -22,7 +22,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use lcr_core::Factory;
-use lcr_core::factory::{Event, Stage};
+use lcr_core::factory::{Counting, Event, Stage};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, read, write};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
@@ -125,6 +125,8 @@ struct Sender {
 
 /// What is observed while somebody watches.
 struct Watch {
+    /// Counting calls costs each of them something: not for nobody.
+    _counting: Counting,
     events: Receiver<Event>,
     /// Calls so far, by interface.
     counts: BTreeMap<String, u64>,
@@ -187,7 +189,6 @@ impl Server {
                 self.accept_sender();
             }
         }
-        self.stop_watching();
     }
 
     fn factory(&self) -> &Factory {
@@ -436,10 +437,10 @@ impl Server {
         }
         let factory = &self.workshop.factory;
         self.watch.get_or_insert_with(|| {
-            factory.count_calls(true);
+            let counting = factory.observe();
             let (events, counts) = (factory.events(), counts(factory));
             let counts = counts.into_iter().map(|(name, (calls, _))| (name, calls)).collect();
-            Watch { events, counts, counted: Instant::now() }
+            Watch { _counting: counting, events, counts, counted: Instant::now() }
         });
         let interfaces = factory.interfaces();
         let client = &mut self.clients[at];
@@ -452,15 +453,14 @@ impl Server {
     /// Tells those who watch what happened.
     fn observe(&mut self) {
         if !self.clients.iter().any(|c| matches!(c.doing, Doing::Watching) && !c.is_gone) {
-            return self.stop_watching();
+            self.watch = None;
+            return;
         }
         let Some(watch) = &mut self.watch else { return };
         let mut news: Vec<Value> = watch.events.try_iter().filter_map(|event| shape::event(&event)).collect();
         let elapsed = watch.counted.elapsed();
         if elapsed >= RATE {
             let factory = &self.workshop.factory;
-            // Those that came to life meanwhile, too.
-            factory.count_calls(true);
             watch.counted = Instant::now();
             for (name, (calls, version)) in counts(factory) {
                 let before = watch.counts.insert(name.clone(), calls).unwrap_or(0);
@@ -476,13 +476,6 @@ impl Server {
                 client.tell(event);
             }
             client.write();
-        }
-    }
-
-    /// Counting calls costs each of them something: not for nobody.
-    fn stop_watching(&mut self) {
-        if self.watch.take().is_some() {
-            self.factory().count_calls(false);
         }
     }
 

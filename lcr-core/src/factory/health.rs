@@ -4,25 +4,35 @@
 //! Three things count: calls that panic, calls that return errors, and a check of
 //! one's own. Failures are counted where they come back, in the caller's end of a
 //! call, in the instance's own counters: a call that succeeds writes nothing. Calls
-//! are counted while a window is open and an error rate is asked for, and at no other
-//! time.
+//! are counted while a window is open and an error rate is asked for (and while
+//! somebody else [observes](super::Factory::observe)), and at no other time.
+//!
+//! All instances of the new version are watched as one: those that were put behind
+//! live gates, those that come to life within the window, and those that are gone
+//! again. The window keeps none of them alive.
 //!
 //! The way back is an ordinary [rollback](super::Factory::rollback), in one
-//! transaction for all that was replaced in one, and it stands in the history. If
-//! somebody replaces the new version within its window, the window closes.
+//! transaction for all that was replaced in one, and it stands in the history. Where
+//! it fails, for a caller stays inside, it is tried again as long as the window is
+//! open. If somebody replaces the new version within its window, the window closes.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::instance::GateRef;
+use super::observe::{Counting, Look, Numbers, Watching};
 use super::status::Event;
-use super::{Factory, Replacement};
+use super::{Factory, Replaced, Replacement};
 use crate::call::panic_text;
 
 /// How often is looked.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long to rest after a way back that failed, for the first time, and at most: while
+/// it is tried callers may have to wait.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LAST_REST: Duration = Duration::from_secs(60);
 
 type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
@@ -62,7 +72,9 @@ impl Health {
     }
 
     /// Of all calls, this part may return an error: 0.01 is one in a hundred. It is not
-    /// judged before twenty calls were made.
+    /// judged before twenty calls were made. Calls are those that go through a handle:
+    /// a run of calls through a guard counts as one, and calls of a pinned instance do
+    /// not count, while their errors do.
     pub fn max_error_rate(mut self, rate: f64) -> Self {
         self.max_error_rate = Some(rate);
         self
@@ -91,39 +103,54 @@ impl fmt::Debug for Health {
 /// How many calls must have been made before their rate of errors means something.
 const ENOUGH: u64 = 20;
 
-/// One new instance that is watched.
-struct Patient {
-    name: String,
-    version: i32,
-    gate: GateRef,
-    /// Where it stands behind its gate, as a number to compare.
-    instance: usize,
-    calls_before: u64,
-    was_counting: bool,
-}
+/// A window that opens with the switch: what is to be watched is watched already, so
+/// that no call of the new version is missed.
+pub(super) struct Ahead(Window);
 
 /// The window of one replacement.
 pub(super) struct Window {
     health: Health,
-    /// What was replaced: the first.
-    interface: String,
     patients: Vec<Patient>,
+    /// While it lasts, and calls matter.
+    counting: Vec<Counting>,
+}
+
+/// The new version of one interface.
+struct Patient {
+    watching: Watching,
+    version: i32,
+}
+
+/// What a look at all of them says.
+enum Finding {
+    /// Somebody has replaced one of them.
+    Replaced,
+    /// Not all could be looked at just now.
+    Later,
+    Fine,
+    /// Which one is ill, and of what.
+    Ill {
+        interface: String,
+        version: i32,
+        reason: String,
+    },
 }
 
 impl Window {
-    /// Opens it, for instances that were just put behind their gates.
-    pub(super) fn open(health: Health, interface: String, new: Vec<(String, i32, GateRef)>) -> Self {
-        let patient = |(name, version, gate): (String, i32, GateRef)| {
-            let head = gate.head();
-            let was_counting = head.is_counting();
+    /// Before anything new is built, in the turn of the replacement.
+    pub(super) fn ahead<'a>(
+        health: Health,
+        factory: &Factory,
+        interfaces: impl Iterator<Item = &'a str>,
+    ) -> Ahead {
+        let (mut patients, mut counting) = (Vec::new(), Vec::new());
+        for interface in interfaces {
             if health.max_error_rate.is_some() {
-                head.count_calls(true);
+                counting.push(Counting::of(factory, interface));
             }
-            let (instance, calls_before) = (head.current().addr(), head.counted_calls());
-            Patient { name, version, gate, instance, calls_before, was_counting }
-        };
-        let patients = new.into_iter().map(patient).collect();
-        Window { health, interface, patients }
+            patients.push(Patient { watching: Watching::begin(factory, interface), version: 0 });
+        }
+        Ahead(Window { health, patients, counting })
     }
 
     /// Watches on a thread of its own. Where none can be started nobody watches, and
@@ -132,7 +159,7 @@ impl Window {
         let told = factory.clone();
         let (interface, version) = self.first();
         let thread = std::thread::Builder::new().name("lcr-health".to_owned());
-        let thread = thread.spawn(move || self.run(&factory, back));
+        let thread = thread.spawn(move || self.run(&factory, &back));
         if let Err(error) = thread {
             let reason = format!("nobody watches it: no thread could be started: {error}");
             told.inner.tell(&Event::Unhealthy { interface, version, reason });
@@ -140,74 +167,117 @@ impl Window {
     }
 
     fn first(&self) -> (String, i32) {
-        let first = self.patients.first();
-        first.map_or_else(|| (self.interface.clone(), 0), |p| (p.name.clone(), p.version))
+        // A replacement has one interface at least.
+        let Patient { watching, version } = &self.patients[0];
+        (watching.name.clone(), *version)
     }
 
-    fn run(self, factory: &Factory, back: Replacement) {
-        let end = Instant::now() + self.health.window;
+    fn run(mut self, factory: &Factory, back: &Replacement) {
+        // None: never.
+        let end = Instant::now().checked_add(self.health.window);
         loop {
-            let is_last = Instant::now() >= end;
-            if !self.patients.iter().all(Patient::is_there) {
-                return;
+            let is_last = is_over(end);
+            match self.look() {
+                Finding::Replaced => return,
+                Finding::Fine if is_last => return,
+                Finding::Fine | Finding::Later => {}
+                Finding::Ill { interface, version, reason } => {
+                    factory.inner.tell(&Event::Unhealthy { interface, version, reason });
+                    // Calls need not be counted any more.
+                    self.counting.clear();
+                    self.take_back(back, end);
+                    return;
+                }
             }
-            if let Some((interface, version, reason)) = self.illness() {
-                factory.inner.tell(&Event::Unhealthy { interface, version, reason });
-                // Callers need not be counted any more, nor the instances be kept.
-                drop(self);
-                // Done or not, it stands in the history.
-                let _ = back.run();
-                return;
-            }
-            if is_last {
-                return;
-            }
-            std::thread::sleep(PAUSE.min(self.health.window));
+            std::thread::sleep(PAUSE);
         }
     }
 
-    /// Which is ill, and of what.
-    fn illness(&self) -> Option<(String, i32, String)> {
-        for patient in &self.patients {
-            if let Some(reason) = patient.illness(&self.health) {
-                return Some((patient.name.clone(), patient.version, reason));
+    fn look(&self) -> Finding {
+        let mut all = Vec::new();
+        for Patient { watching, version } in &self.patients {
+            match watching.look() {
+                Look::Replaced => return Finding::Replaced,
+                Look::Later => return Finding::Later,
+                Look::Numbers(numbers) => all.push((&watching.name, *version, numbers)),
             }
         }
-        let check = self.health.check.as_ref()?;
-        let said = catch_unwind(AssertUnwindSafe(|| check()))
-            .unwrap_or_else(|payload| Err(format!("it panicked: {}", panic_text(&*payload))));
-        let reason = format!("its check failed: {}", said.err()?);
-        let (interface, version) = self.first();
-        Some((interface, version, reason))
+        for (name, version, numbers) in all {
+            if let Some(reason) = self.health.illness(numbers) {
+                return Finding::Ill { interface: name.clone(), version, reason };
+            }
+        }
+        match self.health.ask() {
+            Ok(()) => Finding::Fine,
+            Err(reason) => {
+                let (interface, version) = self.first();
+                Finding::Ill { interface, version, reason }
+            }
+        }
+    }
+
+    /// Tries until it succeeds, or the window ends: once at least, and then when it
+    /// ends. Each try stands in the history.
+    fn take_back(&self, back: &Replacement, end: Option<Instant>) {
+        let mut pause = FIRST_REST;
+        while back.clone().run().is_err() && !is_over(end) {
+            let rested = Instant::now() + pause;
+            let again = end.map_or(rested, |end| end.min(rested));
+            while Instant::now() < again {
+                if self.is_replaced() {
+                    return;
+                }
+                std::thread::sleep(PAUSE);
+            }
+            if self.is_replaced() {
+                return;
+            }
+            pause = (pause * 2).min(LAST_REST);
+        }
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.patients.iter().any(|patient| matches!(patient.watching.look(), Look::Replaced))
     }
 }
 
-impl Patient {
-    /// Nobody has replaced it.
-    fn is_there(&self) -> bool {
-        self.gate.head().current().addr() == self.instance
+impl Ahead {
+    /// The switch has taken place, and the turn lasts.
+    pub(super) fn open(self, new: &[Replaced]) -> Window {
+        let Ahead(mut window) = self;
+        for (patient, new) in window.patients.iter_mut().zip(new) {
+            patient.version = new.to;
+            patient.watching.switched_to(new.to);
+        }
+        window
     }
+}
 
-    fn illness(&self, health: &Health) -> Option<String> {
-        let (panics, errors) = self.gate.failures_of(self.instance)?;
-        if panics > health.max_panics {
+fn is_over(end: Option<Instant>) -> bool {
+    end.is_some_and(|end| Instant::now() >= end)
+}
+
+impl Health {
+    /// What is wrong with an interface whose calls went like this.
+    fn illness(&self, numbers: Numbers) -> Option<String> {
+        let Numbers { panics, errors, calls } = numbers;
+        if panics > self.max_panics {
             return Some(match panics {
                 1 => "a call panicked".to_owned(),
-                n => format!("{n} calls panicked, and {} may", health.max_panics),
+                n => format!("{n} calls panicked, and {} may", self.max_panics),
             });
         }
-        let rate = health.max_error_rate?;
-        let calls = self.gate.head().counted_calls() - self.calls_before;
+        let rate = self.max_error_rate?;
         #[allow(clippy::cast_precision_loss, reason = "a rate is compared")]
         let is_too_much = calls >= ENOUGH && errors as f64 > rate * calls as f64;
         is_too_much.then(|| format!("{errors} of {calls} calls returned an error, and {rate} of all may"))
     }
-}
 
-impl Drop for Patient {
-    fn drop(&mut self) {
-        if !self.was_counting {
-            self.gate.head().count_calls(false);
-        }
+    /// Asks the check of one's own.
+    fn ask(&self) -> Result<(), String> {
+        let Some(check) = &self.check else { return Ok(()) };
+        catch_unwind(AssertUnwindSafe(|| check()))
+            .unwrap_or_else(|payload| Err(format!("it panicked: {}", panic_text(&*payload))))
+            .map_err(|said| format!("its check failed: {said}"))
     }
 }

@@ -16,9 +16,10 @@ use std::io;
 use std::ops::Deref;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
+use super::observe::{Born, Numbers, Observers, Seen};
 use super::offer::Offer;
 use super::replace::Turn;
 use super::slot::{Slot, Work, on_ended_thread};
@@ -56,6 +57,7 @@ pub(crate) struct Gate {
 #[repr(C)]
 pub(crate) struct Built {
     head: InstanceHead,
+    born: Born,
     // Dropped in this order, after the object: what it required, then its code.
     dependencies: Dependencies,
     offer: Offer,
@@ -280,6 +282,22 @@ impl Gate {
         f(unsafe { &*built })
     }
 
+    /// What its instance has gone through; `None` while somebody has the instance locked:
+    /// it could be about to be exchanged. Waits for nobody, so that it may be asked under
+    /// the list's lock.
+    pub(super) fn look(&self) -> Option<Seen> {
+        let built = match self.built.try_lock() {
+            Ok(built) => built,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let built = built.as_ref()?;
+        // Failures first: each is of a call that was counted before.
+        let (panics, errors) = built.head.failures();
+        let numbers = Numbers { panics, errors, calls: built.head.counted_calls() };
+        Some(Seen { version: built.offer.version(), born: built.born, numbers })
+    }
+
     /// Keeps new callers from being accepted, until the successor is in its place.
     pub(crate) fn close_acceptance(&self) -> Acceptance<'_> {
         Acceptance { built: self.built.lock().unwrap_or_else(PoisonError::into_inner), gate: self }
@@ -323,10 +341,25 @@ impl Acceptance<'_> {
 /// The live gates of a factory.
 #[derive(Default)]
 pub(crate) struct Gates {
-    list: Mutex<Vec<*const Gate>>,
+    list: Mutex<Listed>,
     /// Names of which nobody is to list a gate just now, and who waits for that.
     door: Mutex<Vec<String>>,
     opened: Condvar,
+}
+
+/// The list itself, and who looks on.
+#[derive(Default)]
+pub(super) struct Listed {
+    gates: Vec<*const Gate>,
+    pub(super) observers: Observers,
+}
+
+impl Listed {
+    /// The gates in it, those included whose last count is just gone.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Gate> {
+        // SAFETY: in the list, which is locked: so not yet freed.
+        self.gates.iter().map(|gate| unsafe { &**gate })
+    }
 }
 
 /// How long a new gate waits at a closed door, at most: who has closed it may be
@@ -359,7 +392,7 @@ unsafe impl Send for Gates {}
 unsafe impl Sync for Gates {}
 
 impl Gates {
-    fn lock(&self) -> MutexGuard<'_, Vec<*const Gate>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Listed> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -383,10 +416,12 @@ impl Gates {
     fn add(&self, gate: *const Gate, may: impl FnOnce() -> bool) -> bool {
         // SAFETY: the caller's own, which nobody else has seen.
         self.pass_door(unsafe { (*gate).head.name() });
-        let mut gates = self.lock();
+        let mut list = self.lock();
         let may = may();
         if may {
-            gates.push(gate);
+            list.gates.push(gate);
+            // SAFETY: as above.
+            list.observers.apply_to(unsafe { &*gate });
         }
         may
     }
@@ -394,31 +429,31 @@ impl Gates {
     /// Runs `f` while no gate can be listed, unless there is a live one that is
     /// named `name` and is not `known`.
     pub(crate) fn settled<R>(&self, known: &[(&str, &[&GateRef])], f: impl FnOnce() -> R) -> Option<R> {
-        let gates = self.lock();
-        let is_news = |gate: *const Gate| {
-            // SAFETY: in the list, so not yet freed.
-            let gate = unsafe { &*gate };
+        let list = self.lock();
+        let is_news = |gate: &Gate| {
             gate.head.refs().load(Ordering::Relaxed) > 0
                 && known.iter().any(|(name, known)| {
                     *name == gate.head.name() && !known.iter().any(|k| ptr::eq(k.0, gate))
                 })
         };
-        let settled = !gates.iter().any(|gate| is_news(*gate));
+        let settled = !list.iter().any(is_news);
         settled.then(f)
     }
 
     fn remove(&self, gate: *const Gate) {
-        let mut gates = self.lock();
-        if let Some(at) = gates.iter().position(|g| *g == gate) {
-            gates.swap_remove(at);
+        let mut list = self.lock();
+        if let Some(at) = list.gates.iter().position(|g| *g == gate) {
+            list.gates.swap_remove(at);
+            // SAFETY: the caller's own, who frees it after this.
+            list.observers.part_with(unsafe { &*gate });
         }
     }
 
     /// The gates that are live, each with a count.
     pub(crate) fn all(&self) -> Vec<GateRef> {
-        let gates = self.lock();
+        let list = self.lock();
         // SAFETY: in the list, so not yet freed.
-        gates.iter().filter_map(|gate| unsafe { GateRef::of_live(*gate) }).collect()
+        list.gates.iter().filter_map(|gate| unsafe { GateRef::of_live(*gate) }).collect()
     }
 }
 
@@ -445,15 +480,6 @@ impl GateRef {
 }
 
 impl GateRef {
-    /// How many calls of the instance at this address panicked, and how many returned
-    /// an error; `None` if another one stands behind the gate now.
-    pub(crate) fn failures_of(&self, instance: usize) -> Option<(u64, u64)> {
-        // Nobody exchanges it while this is locked.
-        let acceptance = self.close_acceptance();
-        let head = acceptance.built().head();
-        (ptr::from_ref(head).addr() == instance).then(|| head.failures())
-    }
-
     /// Is it a count of the same gate?
     pub(crate) fn is(&self, other: &GateRef) -> bool {
         ptr::eq(self.0, other.0)
@@ -597,7 +623,7 @@ impl Built {
                 let _ = panicked;
                 // SAFETY: the gate owns what is built, and outlives it.
                 let head = unsafe { InstanceHead::new(object, methods, method_count, gate) };
-                Ok(Box::new(Built { head, dependencies, offer, before: None }))
+                Ok(Box::new(Built { head, born: Born::now(), dependencies, offer, before: None }))
             }
             Ok(Carried(Constructed { error, panicked, .. })) => {
                 // SAFETY: the thunk made the message for us.

@@ -60,7 +60,7 @@ use super::{Factory, sweep};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A replacement that is being asked for; see [`Factory::replace`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "nothing is replaced before `run`"]
 pub struct Replacement {
     factory: Factory,
@@ -281,8 +281,10 @@ impl Replacement {
     }
 
     /// Watches the new version after the switch, and takes the old one back by itself if
-    /// it does not keep to what `health` asks. [`run`](Self::run) does not wait for
-    /// that; [`Factory::events`] and [`Factory::history`] tell.
+    /// it does not keep to what `health` asks; where that fails, with this replacement's
+    /// own [`timeout`](Self::timeout), it is tried again until the window ends.
+    /// [`run`](Self::run) does not wait for that; [`Factory::events`] and
+    /// [`Factory::history`] tell.
     pub fn watch(mut self, health: Health) -> Self {
         self.health = Some(health);
         self
@@ -367,7 +369,8 @@ impl Replacement {
     fn way_back(&self) -> Replacement {
         let mut names: Vec<&str> = self.asks.iter().map(|ask| &*ask.interface).collect();
         names.dedup();
-        self.factory.replacement(names.into_iter().flat_map(|name| Ask::back(&self.factory, name)).collect())
+        let asks = names.into_iter().flat_map(|name| Ask::back(&self.factory, name)).collect();
+        self.factory.replacement(asks).timeout(self.timeout)
     }
 
     fn transact(&self, start: Instant) -> Result<Report, Failure> {
@@ -375,6 +378,10 @@ impl Replacement {
         let patience = self.patience(start);
         let turn = Turn::take(patience).map_err(|error| self.failure(Step::Prepare, error))?;
         let patience = patience.anew();
+        let ahead = self
+            .health
+            .clone()
+            .map(|health| Window::ahead(health, &self.factory, self.asks.iter().map(|ask| &*ask.interface)));
         let mut report = Report::default();
         // What was loaded stays so between two attempts.
         let mut loaded: Vec<Offer> = Vec::new();
@@ -408,14 +415,7 @@ impl Replacement {
         drop(door);
         drop(loaded);
         let switch_at = Instant::now();
-        let window = self.health.clone().map(|health| {
-            let new = switched.iter().map(|old| {
-                let gate = old.gate();
-                let version = gate.offer().version();
-                (gate.head().name().to_owned(), version, gate)
-            });
-            Window::open(health, self.asks[0].interface.clone(), new.collect())
-        });
+        let window = ahead.map(|ahead| ahead.open(&report.interfaces));
         let back = window.is_some().then(|| self.way_back());
         // The next transaction need not wait for these callers.
         drop(turn);

@@ -33,13 +33,6 @@ impl Retired {
         Retired(Some(Leaving { built, gate }))
     }
 
-    /// The gate behind which it stood.
-    pub(crate) fn gate(&self) -> GateRef {
-        self.0
-            .as_ref()
-            .map_or_else(|| unreachable!("emptied by `until` and `drop` alone"), |old| old.gate.clone())
-    }
-
     /// Destroys it, if nobody is inside and nobody has it pinned by the deadline;
     /// else leaves it to the thread that waits longer. Says whether it is gone.
     pub(crate) fn until(mut self, deadline: Option<Instant>) -> bool {

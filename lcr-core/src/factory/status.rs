@@ -24,7 +24,8 @@ pub struct Status {
     pub component: String,
     /// Handles, pinned instances and raw references to it.
     pub references: usize,
-    /// Calls that were counted while somebody watched; `None`: nobody does.
+    /// Calls that were counted while somebody [observed](Factory::observe), or watched
+    /// the health of a new version; `None`: nobody does.
     pub calls: Option<u64>,
 }
 
@@ -143,14 +144,6 @@ impl Factory {
         }
         all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
         all
-    }
-
-    /// Starts or stops counting the calls of all live interfaces. While they are
-    /// counted, a call costs a few nanoseconds more; otherwise nothing.
-    pub fn count_calls(&self, count: bool) {
-        for gate in self.inner.gates.all() {
-            gate.head().count_calls(count);
-        }
     }
 
     /// The replacements that end from now on, as they end. The channel is closed

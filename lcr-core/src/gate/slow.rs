@@ -35,6 +35,8 @@ pub(super) unsafe extern "C" fn enter(gate: *const GateHead) -> EnteredWire {
         if let Some(cell) = cell {
             if seen & COUNTING != 0 {
                 gate.calls.fetch_add(1, Ordering::Relaxed);
+                // SAFETY: the cell names it, so the instance is alive.
+                unsafe { &*instance_at(seen) }.calls.fetch_add(1, Ordering::Relaxed);
             }
             return EnteredWire { cell, head: instance_at(seen) };
         }

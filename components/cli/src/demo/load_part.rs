@@ -179,7 +179,7 @@ fn nanos(duration: Duration) -> u64 {
 fn counting(factory: &Factory, counter: &Handle<dyn Counter>) -> f64 {
     const TIMES: u32 = 20_000;
     let round = |count: bool| {
-        factory.count_calls(count);
+        let _counting = count.then(|| factory.observe());
         let start = Instant::now();
         for _ in 0..TIMES {
             std::hint::black_box(counter.next(CALLERS as u32 - 1));
@@ -192,7 +192,6 @@ fn counting(factory: &Factory, counter: &Handle<dyn Counter>) -> f64 {
         off = off.min(round(false));
         on = on.min(round(true));
     }
-    factory.count_calls(false);
     on - off
 }
 

@@ -51,6 +51,9 @@ impl<'g> Closed<'g> {
         });
         let Some(before) = before else { return Ok(None) };
         inner.history.remember(prepared.iter().map(|p| (&*p.name, &*p.previous)));
+        for p in prepared {
+            inner.gates.replaced(&p.name, &p.replaces);
+        }
         Ok(Some(Closed { acceptances, before }))
     }
 
