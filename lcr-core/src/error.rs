@@ -159,7 +159,7 @@ pub enum ReferenceError {
     /// The program is fully static: it has no dynamic linker.
     #[error(
         "no compiled-in component offers `{name}` {version}, and this program cannot load one: it is fully static \
-         (`crt-static`), and a second C library beside its own would crash it; \
+         (`crt-static`, or `-static`, `-static-pie` in C), and a second C library beside its own would crash it; \
          compile the component in, or link the program dynamically"
     )]
     Static {

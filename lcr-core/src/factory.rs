@@ -238,7 +238,11 @@ impl Builder {
 
     fn numbered(self, number: u64) -> Factory {
         let Builder { mut places, without_environment, registrations, policy } = self;
-        if !without_environment && let Some(path) = std::env::var_os("LCR_PATH") {
+        // With more rights than its caller's, a program does not let the caller choose.
+        if !without_environment
+            && !crate::library::is_secure()
+            && let Some(path) = std::env::var_os("LCR_PATH")
+        {
             places.extend(std::env::split_paths(&path).filter(|p| !p.as_os_str().is_empty()));
         }
         Factory {
@@ -460,7 +464,7 @@ impl Inner {
             return Ok(Source::Late(late.offer(position)));
         }
         if let Some(hit) = self.search.find(name, version) {
-            if cfg!(target_feature = "crt-static") {
+            if crate::library::is_static() {
                 return Err(ReferenceError::Static { name: name.to_owned(), version });
             }
             return Ok(Source::External(hit));
@@ -470,7 +474,7 @@ impl Inner {
 
     #[cold]
     fn not_found(&self, name: &str, version: Version) -> ReferenceError {
-        if cfg!(target_feature = "crt-static") {
+        if crate::library::is_static() {
             return ReferenceError::Static { name: name.to_owned(), version };
         }
         let mut found = Found {

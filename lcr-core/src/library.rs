@@ -43,6 +43,7 @@ mod error;
 mod map;
 mod policy;
 pub(crate) mod probe;
+mod program;
 pub(crate) mod threads;
 mod unload;
 mod verify;
@@ -56,6 +57,7 @@ pub(crate) use c::CLibrary;
 pub use error::LoadError;
 pub use map::{Mapping, Object};
 pub use policy::{GroupWritable, Policy};
+pub(crate) use program::{is_secure, is_static};
 pub use unload::{Kept, Locals, Unload};
 pub use verify::{Candidate, Stamp};
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use lcr_core::library::{Candidate, GroupWritable, Kept, Library, LoadError, Locals, Policy, Unload};
 use lcr_core::{allocator, services};
@@ -149,38 +150,45 @@ fn a_file_replaced_by_rename_is_another_library() {
 
 #[test]
 fn what_is_verified_is_what_is_loaded_while_the_file_is_swapped() {
-    // 1,000 tries take a few seconds with release libraries; 100,000 in the long form.
-    let tries = match (std::env::var_os("LCR_LONG").is_some(), cfg!(debug_assertions)) {
-        (true, _) => 100_000,
-        (false, false) => 1_000,
-        (false, true) => 100,
-    };
+    // 1,000 tries take a few seconds; 100,000 in the long form.
+    let tries = if std::env::var_os("LCR_LONG").is_some() { 100_000 } else { 1_000 };
     let directory = scratch("swap");
     let path = copy("libone.so", &directory.join("lib.so"));
     let bad = copy("libplain.so", &directory.join("bad"));
     fs::set_permissions(&bad, fs::Permissions::from_mode(0o666)).unwrap();
     let good = [copy("libone.so", &directory.join("one")), copy("libtwo.so", &directory.join("two"))];
     let lengths = [fs::metadata(&good[0]).unwrap(), fs::metadata(&good[1]).unwrap()].map(|facts| facts.ino());
-    let done = AtomicBool::new(false);
     let (mut loaded, mut refused) = ([0, 0], 0);
+    let (swap_at, swaps) = mpsc::channel::<Instant>();
+    let (swapped, was_swapped) = mpsc::channel();
     thread::scope(|scope| {
-        scope.spawn(|| {
+        // One swap in each try, at some moment of it: a file that is swapped all the time
+        // changes while it is read, and is refused for that.
+        let (path, directory, files) = (&path, &directory, [&good[0], &bad, &good[1]]);
+        scope.spawn(move || {
             // Hard links: the inode says which file it was.
             let swap = directory.join("swap");
-            while !done.load(Ordering::Relaxed) {
-                for file in [&good[0], &bad, &good[1], &bad] {
-                    fs::hard_link(file, &swap).unwrap();
-                    fs::rename(&swap, &path).unwrap();
-                    // rename() does nothing if both names are the same file already.
-                    let _ = fs::remove_file(&swap);
+            for (moment, file) in swaps.into_iter().zip(files.into_iter().cycle()) {
+                while Instant::now() < moment {
+                    std::hint::spin_loop();
                 }
+                fs::hard_link(file, &swap).unwrap();
+                fs::rename(&swap, path).unwrap();
+                // rename() does nothing if both names are the same file already.
+                let _ = fs::remove_file(&swap);
+                swapped.send(()).unwrap();
             }
         });
+        let (mut usual, mut random) = (Duration::from_millis(1), 1_u32);
         for _ in 0..tries {
-            let candidate = match Candidate::open(&path, &Policy::default()) {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let began = Instant::now();
+            swap_at.send(began + usual * (random >> 24) / 256).unwrap();
+            let candidate = match Candidate::open(path, &Policy::default()) {
                 Ok(candidate) => candidate,
                 Err(LoadError::Mode { mode: 0o666, .. } | LoadError::Changing { .. }) => {
                     refused += 1;
+                    was_swapped.recv().unwrap();
                     continue;
                 }
                 Err(error) => panic!("{error}"),
@@ -195,10 +203,13 @@ fn what_is_verified_is_what_is_loaded_while_the_file_is_swapped() {
             }
             loaded[version - 1] += 1;
             unload(library);
+            usual = (usual * 7 + began.elapsed()) / 8;
+            was_swapped.recv().unwrap();
         }
-        done.store(true, Ordering::Relaxed);
+        drop(swap_at);
     });
     println!("{tries} tries: loaded {loaded:?}, refused {refused}");
+    assert!(loaded.iter().all(|times| *times > tries / 20) && refused > tries / 20, "hardly a race");
 }
 
 #[test]

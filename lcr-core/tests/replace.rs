@@ -199,10 +199,15 @@ fn a_handle_follows_and_an_instance_stays() -> Result<(), ReferenceError> {
     let new_wish: Handle<dyn Counter> = factory.reference("plain", 1)?;
     assert_eq!((old_wish.next(), new_wish.next()), (1001, 1002));
 
-    let back = factory.rollback("plain").unwrap().timeout(Duration::from_millis(300)).run().unwrap();
+    let back = factory.rollback("plain").timeout(Duration::from_millis(300)).run().unwrap();
     assert_eq!((back.interfaces[0].from, back.interfaces[0].to), (Some(1), 0));
     assert_eq!((counter.version(), counter.next()), (0, 0));
     assert_eq!(factory.history().len(), 2);
+    // For ever is a time, too.
+    drop(pinned);
+    factory.replace("plain").timeout(Duration::MAX).plan().unwrap();
+    factory.replace("plain").timeout(Duration::MAX).run().unwrap();
+    assert_eq!(counter.version(), 1);
     Ok(())
 }
 

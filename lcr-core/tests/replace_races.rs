@@ -273,9 +273,9 @@ fn the_way_back_is_that_of_the_last_switch_not_of_the_last_to_see_its_callers_le
         assert!(first.join().unwrap().drained.is_some());
     });
     assert_eq!(factory.history().iter().filter(|entry| entry.outcome == Outcome::Done).count(), 2);
-    factory.rollback("chain").unwrap().run().unwrap();
+    factory.rollback("chain").run().unwrap();
     assert_eq!(chain.version(), 1);
     // And to and fro.
-    factory.rollback("chain").unwrap().run().unwrap();
+    factory.rollback("chain").run().unwrap();
     assert_eq!(chain.version(), 2);
 }

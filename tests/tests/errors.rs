@@ -209,8 +209,8 @@ fn the_words_of_the_others() {
         &directory,
         "static",
         "no compiled-in component offers `me` version 1, and this program cannot load one: it is fully static \
-         (`crt-static`), and a second C library beside its own would crash it; compile the component in, or link \
-         the program dynamically",
+         (`crt-static`, or `-static`, `-static-pie` in C), and a second C library beside its own would crash it; \
+         compile the component in, or link the program dynamically",
     );
     refused::<()>(
         Err(ReferenceError::Reentered {

@@ -88,6 +88,33 @@ const STATIC: Build = Build {
     files: &["all_static", "all_dynamic"],
 };
 
+/// All at once, as an appliance is shipped, where constructors could be lost most
+/// easily.
+const INVENTORY_STATIC: Build = Build {
+    name: "inventory-static",
+    arguments: &[
+        "-p",
+        "hosts",
+        "--bin",
+        "all_static",
+        "--release",
+        "--no-default-features",
+        "--features",
+        "hosts/inventory",
+        "--target",
+        TARGET,
+    ],
+    environment: &[
+        ("RUSTFLAGS", "-C target-feature=+crt-static"),
+        ("CARGO_PROFILE_RELEASE_LTO", "fat"),
+        ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+        ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+        ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+    ],
+    output: "x86_64-unknown-linux-gnu/release",
+    files: &["all_static"],
+};
+
 /// The cases that show that everything is there, and what each prints.
 fn cases(build: &Build, program: &str) -> String {
     let mut said = String::new();
@@ -158,6 +185,13 @@ fn with_the_backend_inventory() {
     all_work(&INVENTORY, &PROVIDERS);
 }
 
+#[test]
+fn with_the_backend_inventory_in_a_fully_static_program_with_fat_lto_and_panic_abort_stripped() {
+    is_fully_static(&INVENTORY_STATIC, "all_static");
+    assert!(!readelf(&INVENTORY_STATIC, "all_static").contains(".symtab"), "it is stripped");
+    all_work(&INVENTORY_STATIC, &["all_static"]);
+}
+
 /// The trap: a library's own references to what the program exports too would be
 /// answered by the program.
 #[test]
@@ -185,9 +219,7 @@ fn nothing_runs_before_main() {
 
 #[test]
 fn in_a_fully_static_program_all_that_is_compiled_in_works_and_the_rest_is_an_error_that_says_why() {
-    let ldd = Command::new("ldd").arg(STATIC.file("all_static")).output().expect("ldd");
-    let said = String::from_utf8([ldd.stdout, ldd.stderr].concat()).unwrap();
-    assert!(said.contains("statically linked") || said.contains("not a dynamic executable"), "{said}");
+    is_fully_static(&STATIC, "all_static");
     all_work(&STATIC, &["all_static"]);
     // With the libraries before its eyes, without them, and without a place.
     let why = |version| {
@@ -216,6 +248,14 @@ fn a_panic_of_a_component_that_was_built_to_abort_ends_the_program() {
     let output = run(FAT.program("all_static").arg("panics"));
     assert_eq!(output.status.signal(), Some(6), "SIGABRT: {output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("the disk is ünreadable"));
+}
+
+/// It has no need of a dynamic linker.
+#[track_caller]
+fn is_fully_static(build: &Build, program: &str) {
+    let ldd = Command::new("ldd").arg(build.file(program)).output().expect("ldd");
+    let said = String::from_utf8([ldd.stdout, ldd.stderr].concat()).unwrap();
+    assert!(said.contains("statically linked") || said.contains("not a dynamic executable"), "{said}");
 }
 
 /// The number of functions that run before `main`.

@@ -13,7 +13,7 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use lcr_core::factory::{Factory, ReplaceError, Replacement, Stage, Step, sweep};
+use lcr_core::factory::{Factory, Outcome, ReplaceError, Replacement, Stage, Step, sweep};
 use lcr_core::{Handle, Instance};
 use replaced::{Script, Store};
 use replacing::{Holds, again_without_membarrier, alone, factory, library, no_script, script};
@@ -194,6 +194,14 @@ fn several_at_once_or_none() {
     assert_eq!(report.drained, None, "one is pinned");
     assert_eq!((plain.version(), held.version(), each.version()), (1, 1, 1));
     assert_eq!((pinned.version(), held.add(1)), (0, 8));
+    // Back together, too: all or none.
+    let both = || factory.rollback("plain").also_rollback("store").timeout(SOON);
+    let failure = both().also_rollback("nobody").run().unwrap_err();
+    assert!(matches!(failure.error, ReplaceError::NothingBefore { .. }), "{failure}");
+    assert_eq!((plain.version(), held.version()), (1, 1));
+    both().run().unwrap();
+    assert_eq!((plain.version(), held.version(), each.version()), (0, 0, 1));
+    assert_eq!(held.add(1), 9);
 }
 
 #[test]
@@ -235,7 +243,7 @@ fn instances_of_each_reference_are_all_replaced() {
     let newer = store(&factory, "each", 0);
     assert_eq!((newer.version(), newer.add(3)), (1, 3));
     // And back, those that came later too.
-    factory.rollback("each").unwrap().run().unwrap();
+    factory.rollback("each").run().unwrap();
     assert!(each.iter().chain([&newer]).all(|one| one.version() == 0));
     assert_eq!(store(&factory, "each", 1).version(), 1, "the version gone back from is what it was");
 }
@@ -280,7 +288,7 @@ fn raw_references_are_pinned_and_counted() {
     let new = reference(0).unwrap();
     assert_eq!(((old[0].answer)(), (old[1].answer)(), (new.answer)()), (0, 0, 1));
     // Back while a library's is held: the library stays until it is released.
-    let report = factory.rollback("raw").unwrap().run().unwrap();
+    let report = factory.rollback("raw").run().unwrap();
     assert_eq!(report.interfaces[0].pinned, 1);
     assert_eq!(((new.answer)(), (reference(0).unwrap().answer)()), (1, 0));
     let with_it = Holds::now().libraries;
@@ -393,7 +401,7 @@ fn a_library_of_a_later_contract_answers_handles_of_the_earlier_one_and_the_othe
     assert_eq!(later::Store::with_default(&later), 22, "its own");
     // With handles of both times alive, a library of the earlier one.
     factory.replace("plain").version(2).with(library("plain_later")).run().unwrap();
-    factory.rollback("plain").unwrap().run().unwrap();
+    factory.rollback("plain").run().unwrap();
     assert_eq!((earlier.version(), later::Store::with_default(&later)), (2, 22));
     let failure = factory.replace("plain").with(library("plain_1")).run().unwrap_err();
     assert!(matches!(failure.error, ReplaceError::DoesNotReplace { found: 1, .. }), "{failure}");
@@ -515,15 +523,17 @@ fn a_rollback_replaces_what_was_replaced_and_nothing_else() {
     let zero = store(&factory, "plain", 0);
     factory.replace("plain").with(library("plain_1")).run().unwrap();
     // Another version of the same name, which was not there then.
-    factory.rollback("plain").unwrap().run().unwrap();
+    factory.rollback("plain").run().unwrap();
     let one = store(&factory, "plain", 1);
     assert_eq!((zero.version(), one.version()), (0, 1));
-    let failure = factory.rollback("nobody").unwrap_err();
+    let failure = factory.rollback("nobody").run().unwrap_err();
     assert_eq!(
         failure.to_string(),
         "`nobody` was not replaced (prepare): `nobody` was not replaced since the program started, so there is \
          nothing to go back to"
     );
+    let last = factory.history().pop().unwrap();
+    assert_eq!((&*last.interface, last.outcome), ("nobody", Outcome::Failed(failure.to_string())));
 }
 
 #[test]
@@ -535,13 +545,13 @@ fn a_rollback_loads_the_very_file_that_served_or_refuses() {
     let zero = scratch.copy_as(&library("plain_0"), "served.so");
     factory.replace("plain").with(&zero).run().unwrap();
     factory.replace("plain").with(library("plain_1")).run().unwrap();
-    factory.rollback("plain").unwrap().run().unwrap();
+    factory.rollback("plain").run().unwrap();
     assert_eq!(plain.version(), 0);
     factory.replace("plain").with(library("plain_1")).run().unwrap();
     // Another file under that name.
     let other = scratch.copy_as(&library("plain_1"), "other.so");
     std::fs::rename(other, &zero).unwrap();
-    let failure = factory.rollback("plain").unwrap_err();
+    let failure = factory.rollback("plain").run().unwrap_err();
     assert!(matches!(failure.error, ReplaceError::Gone { .. }), "{failure}");
     assert_eq!(plain.version(), 1);
 }

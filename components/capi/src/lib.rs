@@ -1,7 +1,8 @@
 //! liblcr: the calls of corosync's LCR, and a few more, for C.
 //!
 //! Everything is done by lcr-core; here it gets its C names. What C programs see stands
-//! in `include/`, and in the manual page lcr(3).
+//! in `include/`, and in the manual page lcr(3). The three calls of the original are here;
+//! those of `lcr.h` in [`seen`] (places and interfaces), [`replacement`] and [`control`].
 //!
 //! A C component is linked with libc alone, and finds `lcr_component_register`, often
 //! `lcr_ifact_reference` too, in the program that loads it. In a program linked with
@@ -9,8 +10,12 @@
 //! function refers to a table of all ([`EXPORTED`]): who has one of them has them all,
 //! however the compiler has spread them over the archive's members.
 
+pub mod control;
+pub mod replacement;
+pub mod seen;
+
 use std::env;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Once;
@@ -47,6 +52,25 @@ fn set_up() {
         Factory::process().search_as_the_original(is_on, Some(PathBuf::from(BUILT_IN)));
     });
     black_box(&raw const EXPORTED);
+}
+
+/// A C string that somebody gave.
+///
+/// # Safety
+///
+/// `text` is null, or a C string that is there during `'a`.
+unsafe fn given<'a>(text: *const c_char, what: &str) -> Result<Option<&'a str>, String> {
+    if text.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's word.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_str().map(Some).map_err(|_| format!("{what} {text:?} is no UTF-8"))
+}
+
+/// A text for C. One with a NUL in it ends there.
+fn for_c(text: &str) -> CString {
+    CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
 }
 
 /// Registers a component: called by its ELF constructor.
@@ -91,14 +115,4 @@ pub extern "C" fn lcr_ifact_release(handle: u64) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn lcr_last_error() -> *const c_char {
     c::last_error()
-}
-
-/// Switches the original's search on or off.
-#[unsafe(no_mangle)]
-pub extern "C" fn lcr_legacy_search(is_on: c_int) -> c_int {
-    set_up();
-    c::answer(|| {
-        Factory::process().search_as_the_original(is_on != 0, None);
-        Ok(())
-    })
 }

@@ -2,7 +2,9 @@
 //!
 //! Columns are as wide as what they hold. Where the line is shorter than that, the
 //! widest column gives way first, and its texts go on in the next line, broken where
-//! a person would break them: behind a space, a comma or a slash.
+//! a person would break them: behind a space, a comma or a slash. Where no line has an
+//! end, in a pipe or a file, one long text does not draw the others out: nothing is
+//! aligned behind [`FAR`], and a row costs what it says.
 
 use std::fmt::Write;
 
@@ -42,6 +44,8 @@ const GAP: usize = 2;
 const NARROW: usize = 8;
 /// unless nothing else helps: then not narrower than this.
 const NARROWEST: usize = 4;
+/// Where no width is known, spaces do not go on behind this column.
+const FAR: usize = 100;
 
 impl Table {
     /// A table under these headings; without any if they are all empty.
@@ -57,13 +61,14 @@ impl Table {
     /// The lines, each `indent` columns in, none longer than `width` where that can be.
     pub(crate) fn render(&self, indent: usize, width: Option<usize>) -> String {
         let widths = self.widths(width.map(|width| width.saturating_sub(indent)));
+        let far = if width.is_some() { usize::MAX } else { FAR };
         let mut out = String::new();
         if self.head.iter().any(|head| !head.is_empty()) {
             let head: Vec<Cell> = self.head.iter().map(|head| Cell::new(head, HEAD)).collect();
-            line(&mut out, &head, &widths, indent);
+            line(&mut out, &head, &widths, indent, far);
         }
         for row in &self.rows {
-            line(&mut out, row, &widths, indent);
+            line(&mut out, row, &widths, indent, far);
         }
         out
     }
@@ -91,21 +96,26 @@ impl Table {
     }
 }
 
-/// One row, in as many lines as its cells need.
-fn line(out: &mut String, cells: &[Cell], widths: &[usize], indent: usize) {
+/// One row, in as many lines as its cells need. A cell begins in its column, or as soon
+/// as it can behind `far`.
+fn line(out: &mut String, cells: &[Cell], widths: &[usize], indent: usize, far: usize) {
     let wrapped: Vec<Vec<&str>> =
         cells.iter().zip(widths).map(|(cell, &width)| wrap(&cell.text, width)).collect();
     for at in 0..wrapped.iter().map(Vec::len).max().unwrap_or(0) {
-        let mut pad = indent;
+        // Where the column begins, and where the text before it ends.
+        let (mut column, mut end) = (indent, None);
         for ((cell, pieces), width) in cells.iter().zip(&wrapped).zip(widths) {
             let piece = pieces.get(at).copied().unwrap_or("");
             if !piece.is_empty() {
                 let style = cell.style;
+                let soonest = end.map_or(indent, |end| end + GAP);
+                let begin = column.min(far.max(soonest));
                 // Spaces are written when something comes behind them: no line ends in one.
+                let pad = begin.saturating_sub(end.unwrap_or(0));
                 let _ = write!(out, "{:pad$}{style}{piece}{style:#}", "");
-                pad = 0;
+                end = Some(begin + piece.chars().count());
             }
-            pad += width - piece.chars().count().min(*width) + GAP;
+            column += width + GAP;
         }
         out.push('\n');
     }
@@ -162,6 +172,24 @@ mod tests {
                         \x20                     libenglish.so\n\
                         \x20 clock      10       /opt/x.so\n";
         assert_eq!(unstyled(&table().render(2, Some(40))), expected);
+    }
+
+    #[test]
+    fn where_no_line_has_an_end_a_long_text_draws_only_its_own_line_out() {
+        let long = "x".repeat(300);
+        let mut table = Table::new(["NAME", "SIGNATURE", "DEFAULT", ""]);
+        table.row(["short".into(), "fn()".into(), "has one".into(), "last".into()]);
+        table.row(["long".into(), long.as_str().into(), "has one".into(), "".into()]);
+        let (to_default, behind) = (" ".repeat(FAR - 11), " ".repeat(FAR - 16));
+        let expected = format!(
+            "NAME   SIGNATURE{behind}DEFAULT\n\
+             short  fn(){to_default}has one  last\n\
+             long   {long}  has one\n"
+        );
+        assert_eq!(unstyled(&table.render(0, None)), expected);
+        // A terminal of that width has room for it all.
+        let wide = unstyled(&table.render(0, Some(400)));
+        assert!(wide.lines().all(|line| line.find("has one").is_none_or(|at| at == 309)), "{wide}");
     }
 
     #[test]

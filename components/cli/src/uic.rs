@@ -9,8 +9,17 @@ use crate::refusal::Refusal;
 /// abstract socket `lcr.socket`. Nobody answers: `lcr history` says what became of it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The message, as one argument.
+    /// The message, as one argument: `livereplace NAME versionN`.
+    #[arg(value_parser = message)]
     message: String,
+}
+
+/// Nobody answers to what is no message: so it is said here.
+fn message(text: &str) -> Result<String, &'static str> {
+    let is_message = lcr_control::client::is_legacy_message(text);
+    is_message
+        .then(|| text.to_owned())
+        .ok_or("wanted `livereplace NAME versionN`, such as 'livereplace ckpt version2'")
 }
 
 pub(crate) fn run(arguments: &Arguments, _: &mut Output) -> crate::Result {

@@ -148,6 +148,18 @@ impl Client {
     }
 }
 
+/// Is it a message that a program carries out, `livereplace NAME versionN`? Nobody
+/// answers to any other, and none leaves a trace.
+///
+/// ```
+/// assert!(lcr_control::client::is_legacy_message("livereplace ckpt version2"));
+/// assert!(!lcr_control::client::is_legacy_message("livereplace ckpt 2"));
+/// ```
+#[must_use]
+pub fn is_legacy_message(text: &str) -> bool {
+    legacy::message(text).is_some_and(|message| matches!(legacy::see(&message), legacy::Seen::Replace { .. }))
+}
+
 /// Sends the original's message to whoever listens on the abstract socket
 /// `lcr.socket`. Nobody answers; the program's history says what became of it.
 ///
@@ -235,7 +247,8 @@ fn refusal(error: &str, parameters: &Value) -> String {
         "Defect" => format!("a defect of lcr: {}", text("reason")),
         "TooLarge" => format!("the request is longer than {} bytes", text("limit")),
         "org.varlink.service.InvalidParameter" => {
-            format!("the program does not take this value of `{}`", text("parameter"))
+            let parameter = text("parameter");
+            format!("the program does not take this value of `{parameter}`: look at what was given for it")
         }
         "org.varlink.service.MethodNotFound" => {
             format!("the program's lcr has no `{}`: it is of another version", text("method"))

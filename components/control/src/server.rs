@@ -83,6 +83,8 @@ pub(crate) struct Server {
     done: Receiver<Done>,
     clients: Vec<Client>,
     senders: Vec<Sender>,
+    /// There is no place for what a sender wants: senders wait, unread.
+    senders_wait: bool,
     last: u64,
     /// No descriptor was left: not before then again.
     no_accept_before: Option<Instant>,
@@ -149,6 +151,7 @@ impl Server {
             done,
             clients: Vec::new(),
             senders: Vec::new(),
+            senders_wait: false,
             last: 0,
             no_accept_before: None,
             watch: None,
@@ -197,8 +200,13 @@ impl Server {
         let accepts_after = self.accepts_after(now);
         let mut timeouts = vec![accepts_after.filter(|wait| !wait.is_zero())];
         timeouts.push(self.watch.as_ref().map(|_| TICK));
-        timeouts
-            .extend(self.senders.iter().map(|s| Some((s.since + PATIENCE).saturating_duration_since(now))));
+        if self.senders_wait {
+            // Usually it is woken when a place is free.
+            timeouts.push(Some(RATE));
+        } else {
+            let until = |s: &Sender| Some((s.since + PATIENCE).saturating_duration_since(now));
+            timeouts.extend(self.senders.iter().map(until));
+        }
         // What was read already may hold a whole message.
         let is_busy = self.clients.iter().any(|c| c.is_free() && c.has_more());
         timeouts.push(is_busy.then_some(Duration::ZERO));
@@ -206,10 +214,13 @@ impl Server {
         let mut fds = vec![PollFd::new(&self.wake.0, PollFlags::IN)];
         let listens = if accepts_after == Some(Duration::ZERO) { PollFlags::IN } else { PollFlags::empty() };
         fds.push(PollFd::new(&self.listener, listens));
-        fds.extend(self.legacy.iter().map(|legacy| PollFd::new(legacy, PollFlags::IN)));
+        let hears = if self.senders_wait { PollFlags::empty() } else { listens };
+        fds.extend(self.legacy.iter().map(|legacy| PollFd::new(legacy, hears)));
         let first = fds.len();
         fds.extend(self.clients.iter().map(|c| PollFd::new(&c.stream, c.interest())));
-        fds.extend(self.senders.iter().map(|s| PollFd::new(&s.stream, PollFlags::IN)));
+        if !self.senders_wait {
+            fds.extend(self.senders.iter().map(|s| PollFd::new(&s.stream, PollFlags::IN)));
+        }
 
         let timeout = timeouts.into_iter().flatten().min();
         let timeout = timeout.map(|t| Timespec { tv_sec: t.as_secs() as _, tv_nsec: t.subsec_nanos() as _ });
@@ -285,7 +296,14 @@ impl Server {
 
     fn accept_sender(&mut self) {
         let Some(legacy) = &self.legacy else { return };
-        let Ok(stream) = accept_with(legacy, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else { return };
+        let stream = match accept_with(legacy, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(stream) => stream,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                self.no_accept_before = Some(Instant::now() + GRACE);
+                return;
+            }
+            Err(_) => return,
+        };
         match peer::uid(&stream) {
             Ok(uid) if peer::may_ask(uid) => {
                 if self.senders.len() == SENDERS {
@@ -379,10 +397,14 @@ impl Server {
         client.write();
     }
 
-    /// Carries the original's messages out.
+    /// Carries the original's messages out. Nobody gets an answer, so none is turned
+    /// away: while there is no place for one, it waits, and who comes after it.
     fn carry_out(&mut self) {
-        let workshop = &self.workshop;
+        let waited = mem::take(&mut self.senders_wait);
         for sender in &mut self.senders {
+            if waited {
+                sender.since = Instant::now();
+            }
             loop {
                 match legacy::see(&sender.bytes) {
                     Seen::Part => break,
@@ -391,11 +413,14 @@ impl Server {
                         break;
                     }
                     Seen::Replace { interface, version, length } => {
-                        sender.bytes.drain(..length);
                         let one = One { interface, file: None, version: Some(version) };
                         let job = Job::Replace(Ask { interfaces: vec![one], timeout: None });
-                        // Nobody waits for an answer, and nobody can call it off.
-                        let _ = workshop.start(0, sender.uid, job, Arc::default());
+                        // Nobody can call it off.
+                        if self.workshop.start(0, sender.uid, job, Arc::default()).is_err() {
+                            self.senders_wait = true;
+                            return;
+                        }
+                        sender.bytes.drain(..length);
                     }
                 }
             }
@@ -512,7 +537,9 @@ impl Client {
 
     fn interest(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, self.is_free() && !self.is_half_closed && !self.is_closing);
+        // What it has sent is answered first: else it would be kept without a bound.
+        let listens = self.is_free() && !self.is_half_closed && !self.is_closing && !self.has_more();
+        flags.set(PollFlags::IN, listens);
         flags.set(PollFlags::OUT, !self.output.is_empty());
         flags
     }
@@ -528,7 +555,8 @@ impl Client {
         // It has hung up: what it waited for, it does not want. What it sent before
         // is read to its end first.
         let hung_up = flags.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
-        self.is_gone |= hung_up && !flags.contains(PollFlags::IN);
+        let is_heard = flags.contains(PollFlags::IN) || self.is_free() && self.has_more();
+        self.is_gone |= hung_up && !is_heard;
     }
 
     fn read(&mut self) {

@@ -10,7 +10,9 @@ pub const LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Framer {
     bytes: Vec<u8>,
-    /// There is no NUL before this.
+    /// Where the next message begins.
+    start: usize,
+    /// There is no NUL between there and here.
     looked: usize,
     limit: usize,
 }
@@ -21,30 +23,32 @@ pub(crate) struct TooLarge;
 
 impl Framer {
     pub(crate) fn new(limit: usize) -> Framer {
-        Framer { bytes: Vec::new(), looked: 0, limit }
+        Framer { bytes: Vec::new(), start: 0, looked: 0, limit }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.start);
+        self.looked -= self.start;
+        self.start = 0;
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Whether what was pushed holds an answer of [`next`](Self::next).
     pub(crate) fn has_message(&self) -> bool {
-        self.bytes.len() > self.limit || self.bytes[self.looked..].contains(&0)
+        self.bytes.len() - self.start > self.limit || self.bytes[self.looked..].contains(&0)
     }
 
     /// The next whole message.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, TooLarge> {
         let end = self.bytes[self.looked..].iter().position(|&byte| byte == 0).map(|at| self.looked + at);
         match end {
-            Some(end) if end <= self.limit => {
-                let rest = self.bytes.split_off(end + 1);
-                let mut message = std::mem::replace(&mut self.bytes, rest);
-                message.truncate(end);
-                self.looked = 0;
+            Some(end) if end - self.start <= self.limit => {
+                let message = self.bytes[self.start..end].to_vec();
+                self.start = end + 1;
+                self.looked = self.start;
                 Ok(Some(message))
             }
-            None if self.bytes.len() <= self.limit => {
+            None if self.bytes.len() - self.start <= self.limit => {
                 self.looked = self.bytes.len();
                 Ok(None)
             }

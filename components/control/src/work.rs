@@ -103,11 +103,7 @@ impl Job {
                 (wish, asked(replacement, ask.timeout).run(), "done")
             }
             Job::Rollback { interface, timeout } => {
-                let outcome = match factory.rollback(&interface) {
-                    Ok(replacement) => asked(replacement, timeout).run(),
-                    Err(failure) => Err(failure),
-                };
-                (Vec::new(), outcome, "done")
+                (Vec::new(), asked(factory.rollback(&interface), timeout).run(), "done")
             }
         };
         match outcome {

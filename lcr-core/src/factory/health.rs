@@ -105,12 +105,14 @@ struct Patient {
 /// The window of one replacement.
 pub(super) struct Window {
     health: Health,
+    /// What was replaced: the first.
+    interface: String,
     patients: Vec<Patient>,
 }
 
 impl Window {
     /// Opens it, for instances that were just put behind their gates.
-    pub(super) fn open(health: Health, new: Vec<(String, i32, GateRef)>) -> Self {
+    pub(super) fn open(health: Health, interface: String, new: Vec<(String, i32, GateRef)>) -> Self {
         let patient = |(name, version, gate): (String, i32, GateRef)| {
             let head = gate.head();
             let was_counting = head.is_counting();
@@ -121,25 +123,28 @@ impl Window {
             Patient { name, version, gate, instance, calls_before, was_counting }
         };
         let patients = new.into_iter().map(patient).collect();
-        Window { health, patients }
+        Window { health, interface, patients }
     }
 
     /// Watches on a thread of its own. Where none can be started nobody watches, and
     /// that is told as an event.
-    pub(super) fn watch(self, factory: Factory, names: Vec<String>) {
+    pub(super) fn watch(self, factory: Factory, back: Replacement) {
         let told = factory.clone();
-        let (interface, version) =
-            self.patients.first().map_or((names.first().cloned(), 0), |p| (Some(p.name.clone()), p.version));
+        let (interface, version) = self.first();
         let thread = std::thread::Builder::new().name("lcr-health".to_owned());
-        let thread = thread.spawn(move || self.run(&factory, &names));
+        let thread = thread.spawn(move || self.run(&factory, back));
         if let Err(error) = thread {
             let reason = format!("nobody watches it: no thread could be started: {error}");
-            let interface = interface.unwrap_or_default();
             told.inner.tell(&Event::Unhealthy { interface, version, reason });
         }
     }
 
-    fn run(self, factory: &Factory, names: &[String]) {
+    fn first(&self) -> (String, i32) {
+        let first = self.patients.first();
+        first.map_or_else(|| (self.interface.clone(), 0), |p| (p.name.clone(), p.version))
+    }
+
+    fn run(self, factory: &Factory, back: Replacement) {
         let end = Instant::now() + self.health.window;
         loop {
             let is_last = Instant::now() >= end;
@@ -147,12 +152,11 @@ impl Window {
                 return;
             }
             if let Some((interface, version, reason)) = self.illness() {
-                let interface = interface.unwrap_or_else(|| names.first().cloned().unwrap_or_default());
                 factory.inner.tell(&Event::Unhealthy { interface, version, reason });
                 // Callers need not be counted any more, nor the instances be kept.
                 drop(self);
                 // Done or not, it stands in the history.
-                let _ = back(factory, names).map(Replacement::run);
+                let _ = back.run();
                 return;
             }
             if is_last {
@@ -163,25 +167,19 @@ impl Window {
     }
 
     /// Which is ill, and of what.
-    fn illness(&self) -> Option<(Option<String>, i32, String)> {
+    fn illness(&self) -> Option<(String, i32, String)> {
         for patient in &self.patients {
             if let Some(reason) = patient.illness(&self.health) {
-                return Some((Some(patient.name.clone()), patient.version, reason));
+                return Some((patient.name.clone(), patient.version, reason));
             }
         }
         let check = self.health.check.as_ref()?;
         let said = catch_unwind(AssertUnwindSafe(|| check()))
             .unwrap_or_else(|payload| Err(format!("it panicked: {}", panic_text(&*payload))));
         let reason = format!("its check failed: {}", said.err()?);
-        let first = self.patients.first();
-        Some((first.map(|p| p.name.clone()), first.map_or(0, |p| p.version), reason))
+        let (interface, version) = self.first();
+        Some((interface, version, reason))
     }
-}
-
-fn back(factory: &Factory, names: &[String]) -> Option<Replacement> {
-    let mut all = names.iter().map(|name| factory.rollback(name));
-    let first = all.next()?.ok()?;
-    all.try_fold(first, |all, next| Some(all.with_all_of(next.ok()?)))
 }
 
 impl Patient {

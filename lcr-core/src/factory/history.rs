@@ -106,9 +106,8 @@ pub(super) struct Previous {
 }
 
 impl Previous {
-    pub(super) fn of(offer: Option<&Offer>, to: i32) -> Option<Self> {
-        let offer = offer?;
-        Some(match offer.library() {
+    pub(super) fn of(offer: &Offer, to: i32) -> Self {
+        match offer.library() {
             None => Previous { to, version: offer.version(), offer: Some(offer.clone()), file: None },
             Some(library) => Previous {
                 to,
@@ -116,7 +115,7 @@ impl Previous {
                 offer: None,
                 file: library.sha256().map(|sha256| (library.path().to_owned(), sha256)),
             },
-        })
+        }
     }
 }
 
@@ -126,7 +125,8 @@ pub(super) struct History(Mutex<Records>);
 #[derive(Default)]
 struct Records {
     entries: Vec<Entry>,
-    /// The way back, by interface.
+    /// The way back, by interface: one for each version that was replaced, the lowest
+    /// first.
     previous: Vec<(String, Previous)>,
 }
 
@@ -139,17 +139,19 @@ impl History {
         records.entries.push(entry);
     }
 
-    /// Keeps the way back. Called in the turn of the replacement, so that the last
+    /// Keeps the way back from one transaction. Called in its turn, so that the last
     /// one counts, whichever is the first to see its callers leave.
-    pub(super) fn remember(&self, interface: &str, previous: Option<Previous>) {
+    pub(super) fn remember<'a>(&self, all: impl Iterator<Item = (&'a str, &'a [Previous])> + Clone) {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        records.previous.retain(|(name, _)| *name != interface);
-        records.previous.extend(previous.map(|previous| (interface.to_owned(), previous)));
+        records.previous.retain(|(name, _)| all.clone().all(|(new, _)| new != name));
+        for (name, previous) in all {
+            records.previous.extend(previous.iter().map(|previous| (name.to_owned(), previous.clone())));
+        }
     }
 
-    pub(super) fn previous(&self, interface: &str) -> Option<Previous> {
+    pub(super) fn previous(&self, interface: &str) -> Vec<Previous> {
         let records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        records.previous.iter().find(|(name, _)| name == interface).map(|(_, p)| p.clone())
+        records.previous.iter().filter(|(name, _)| name == interface).map(|(_, p)| p.clone()).collect()
     }
 }
 

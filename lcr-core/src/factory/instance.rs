@@ -59,6 +59,8 @@ pub(crate) struct Built {
     // Dropped in this order, after the object: what it required, then its code.
     dependencies: Dependencies,
     offer: Offer,
+    /// The version that it succeeded: there its callers go back to.
+    before: Option<i32>,
 }
 
 /// What an instance holds, in the order of construction; released in reverse.
@@ -246,6 +248,11 @@ impl Gate {
         let built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         // `open` fills it before anyone sees the gate, and it is never emptied.
         built.as_ref().map_or_else(|| unreachable!("a gate without an instance"), |b| b.offer.clone())
+    }
+
+    /// The version that stood here before the last replacement.
+    pub(crate) fn before(&self) -> Option<i32> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.before
     }
 
     /// Would every caller that this gate has accepted fit `offered`?
@@ -500,7 +507,13 @@ impl Built {
         offer: Offer,
         dependencies: Dependencies,
     ) -> Result<Box<Self>, ReferenceError> {
-        Self::new(gate.head(), offer, dependencies, gate.context())
+        let built = Self::new(gate.head(), offer, dependencies, gate.context())?;
+        Ok(built.after(gate))
+    }
+
+    fn after(mut self: Box<Self>, gate: &GateRef) -> Box<Self> {
+        self.before = Some(gate.offer().version());
+        self
     }
 
     /// Restores a successor for `gate` from what its predecessor saved.
@@ -513,12 +526,13 @@ impl Built {
         let Some(handover) = offer.handover().map(Carried) else {
             return Err(failed(&offer, "it does not hand state over".to_owned(), false));
         };
-        Self::with(gate.head(), offer, dependencies, gate.context(), move |wire| {
+        let built = Self::with(gate.head(), offer, dependencies, gate.context(), move |wire| {
             let handover = handover;
             // SAFETY: the table is the offer's own, which is alive; the context is lent
             // until it has returned.
             unsafe { (*handover.0).restore(wire, saved) }
-        })
+        })?;
+        Ok(built.after(gate))
     }
 
     /// Runs `f` with this instance's hand-over thunks and its object, where its
@@ -583,7 +597,7 @@ impl Built {
                 let _ = panicked;
                 // SAFETY: the gate owns what is built, and outlives it.
                 let head = unsafe { InstanceHead::new(object, methods, method_count, gate) };
-                Ok(Box::new(Built { head, dependencies, offer }))
+                Ok(Box::new(Built { head, dependencies, offer, before: None }))
             }
             Ok(Carried(Constructed { error, panicked, .. })) => {
                 // SAFETY: the thunk made the message for us.

@@ -15,6 +15,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::library::is_secure;
+
 /// The file that lists the system's directories.
 const CONF: &str = "/etc/ld.so.conf";
 /// A file that includes itself, or a chain of such, ends here.
@@ -22,8 +24,7 @@ const DEEPEST: usize = 8;
 
 /// The places, now.
 pub(super) fn places(built_in: Option<PathBuf>) -> Vec<PathBuf> {
-    // SAFETY: answers a number; there is nothing that it could touch.
-    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    let is_secure = is_secure();
     let here = env::current_dir().ok();
     let listed = env::var_os("LD_LIBRARY_PATH").filter(|_| !is_secure).unwrap_or_default();
     let absolute = |path: PathBuf| here.as_ref().map(|here| here.join(&path)).unwrap_or(path);

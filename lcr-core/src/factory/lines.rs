@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::offer::Offer;
+use super::replace::Back;
 use super::slot::Slot;
 use crate::version::Version;
 
@@ -39,7 +40,7 @@ pub(crate) struct Succession<'a> {
     /// Versions that served, where their singletons live, and whether they do.
     pub(crate) places: Vec<(i32, Arc<Slot>, bool)>,
     /// Goes back: what is gone back from is answered as it was before.
-    pub(crate) is_back: bool,
+    pub(crate) back: Option<&'a Back>,
 }
 
 impl Lines {
@@ -87,10 +88,15 @@ impl Lines {
     /// From now on `new` answers. Returns what stood there before, which is dropped
     /// where no lock is held.
     pub(crate) fn succeed(&self, new: &Succession<'_>) -> Vec<Line> {
-        let &Succession { name, ref offer, replaced, ref places, is_back } = new;
+        let &Succession { name, ref offer, replaced, ref places, back } = new;
+        let is_back = back.is_some();
         let mut lines = self.lock();
         let mut before = Vec::new();
-        let is_its = |line: &Line| line.name == name && replaced.contains(&line.offer.version());
+        let is_its = |line: &Line| {
+            line.name == name
+                && replaced.contains(&line.offer.version())
+                && back.is_none_or(|back| back.takes(&line.earlier))
+        };
         for line in lines.iter_mut().filter(|line| is_its(line)) {
             before.push(line.clone());
             let answers = line.answers.clone();
@@ -124,13 +130,17 @@ impl Lines {
         }
         // All that it says it replaces, unless another line answers for that.
         let wide: Vec<i32> = if is_back { Vec::new() } else { offer.replaces().to_vec() };
+        // Who wants this very version gets the one that was of it, if there is one.
+        let is_own = |l: &Line| l.name == name && std::ptr::eq(l.offer.iface(), offer.iface());
+        let has_own = lines.iter().any(|l| is_own(l) && l.answers.contains(&offer.version()));
         for at in 0..lines.len() {
             if lines[at].name != name || !std::ptr::eq(lines[at].offer.iface(), offer.iface()) {
                 continue;
             }
             for version in wide.iter().copied().chain([offer.version()]) {
                 let is_answered = lines.iter().any(|l| l.name == name && l.answers.contains(&version));
-                if !lines[at].answers.contains(&version) && (version == offer.version() || !is_answered) {
+                let is_free = if version == offer.version() { !has_own } else { !is_answered };
+                if !lines[at].answers.contains(&version) && is_free {
                     lines[at].answers.push(version);
                 }
             }

@@ -98,6 +98,18 @@ impl Loaded {
         matches!(*self.code, Code::C(_))
     }
 
+    /// All that the library offers.
+    pub(super) fn offers(self: &Arc<Self>) -> Vec<Offer> {
+        let registrations = self.code.registrations().into_iter();
+        let each = registrations.flat_map(|registration| {
+            // SAFETY: a registered descriptor is a sound one; both are in the library.
+            let ifaces = unsafe { registration.comp().ifaces() }.iter();
+            // SAFETY: as above.
+            ifaces.map(move |iface| unsafe { Offer::external(iface, registration, Arc::clone(self)) })
+        });
+        each.collect()
+    }
+
     /// The library's interface of this name and version.
     fn offer(self: &Arc<Self>, name: &str, version: i32) -> Option<Offer> {
         for registration in self.code.registrations() {
@@ -215,7 +227,7 @@ impl Inner {
     }
 
     /// The libraries that are in use.
-    fn all_loaded(&self) -> Vec<Arc<Loaded>> {
+    pub(super) fn all_loaded(&self) -> Vec<Arc<Loaded>> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|library| library.strong_count() > 0);
         loaded.iter().filter_map(Weak::upgrade).collect()

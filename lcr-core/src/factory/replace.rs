@@ -51,7 +51,8 @@ use self::switch::switch_open;
 use self::turn::Patience;
 pub(super) use self::turn::Turn;
 use super::health::{Health, Window};
-use super::history::{Entry, sha256_of};
+use super::history::{Entry, Previous};
+use super::instance::GateRef;
 use super::offer::Offer;
 use super::{Factory, sweep};
 
@@ -68,6 +69,7 @@ pub struct Replacement {
     requester: Option<u32>,
     cancelled: Arc<AtomicBool>,
     health: Option<Health>,
+    unpinned: bool,
 }
 
 /// One interface of it.
@@ -76,14 +78,29 @@ struct Ask {
     interface: String,
     file: Option<PathBuf>,
     version: Option<i32>,
-    back: Option<Back>,
+    way: Way,
+}
+
+/// Which way it goes.
+#[derive(Clone, Debug)]
+enum Way {
+    /// To a newer version.
+    On,
+    /// To what served before.
+    Back(Back),
+    /// Back, and nothing served before.
+    Nowhere,
 }
 
 /// Going back.
 #[derive(Clone, Debug)]
-struct Back {
+pub(super) struct Back {
     /// The version that is gone back from: no other one is replaced.
     from: i32,
+    /// The version that served before: who came from there goes back there,
+    to: i32,
+    /// and others, unless they came from one of these.
+    others: Option<Vec<i32>>,
     /// The very offer that served before, if it was compiled in,
     offer: Option<Offer>,
     /// else what its library must be.
@@ -92,7 +109,33 @@ struct Back {
 
 impl Ask {
     fn new(interface: &str) -> Self {
-        Ask { interface: interface.to_owned(), file: None, version: None, back: None }
+        Ask { interface: interface.to_owned(), file: None, version: None, way: Way::On }
+    }
+
+    /// Back to what serves before `interface` is replaced once more by somebody else:
+    /// one for each version that was replaced.
+    fn back(factory: &Factory, interface: &str) -> Vec<Self> {
+        let all = factory.inner.history.previous(interface);
+        if all.is_empty() {
+            return vec![Ask { way: Way::Nowhere, ..Ask::new(interface) }];
+        }
+        let back = |at: usize| {
+            let Previous { to: from, version, offer, file } = all[at].clone();
+            let same = |p: &&Previous| p.to == from && p.version != version;
+            let is_last = !all[at + 1..].iter().any(|p| p.to == from);
+            let others = is_last.then(|| all.iter().filter(same).map(|p| p.version).collect());
+            let (file, sha256) = file.unzip();
+            let back = Back { from, to: version, others, offer, sha256 };
+            Ask { interface: interface.to_owned(), file, version: Some(version), way: Way::Back(back) }
+        };
+        (0..all.len()).map(back).collect()
+    }
+
+    fn is_back(&self) -> Option<&Back> {
+        match &self.way {
+            Way::Back(back) => Some(back),
+            Way::On | Way::Nowhere => None,
+        }
     }
 }
 
@@ -113,48 +156,55 @@ impl Factory {
     /// # Ok(()) }
     /// ```
     pub fn replace(&self, interface: &str) -> Replacement {
+        self.replacement(vec![Ask::new(interface)])
+    }
+
+    fn replacement(&self, asks: Vec<Ask>) -> Replacement {
         Replacement {
             factory: self.clone(),
-            asks: vec![Ask::new(interface)],
+            asks,
             timeout: TIMEOUT,
             requester: None,
             cancelled: Arc::default(),
             health: None,
+            unpinned: false,
         }
     }
 
     /// Asks for the way back: the version that served before the last replacement
-    /// of `interface`, by the same transaction.
+    /// of `interface`, by the same transaction. Where it was not replaced, or what
+    /// served before cannot be had any more, for its file has changed, the
+    /// transaction fails.
     ///
-    /// # Errors
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use lcr_core::Factory;
     ///
-    /// It was not replaced, or what served before cannot be had any more: its file
-    /// has changed.
-    pub fn rollback(&self, interface: &str) -> Result<Replacement, Failure> {
-        let fail = |error| Failure::new(interface, Step::Prepare, error);
-        let previous = self
-            .inner
-            .history
-            .previous(interface)
-            .ok_or_else(|| fail(ReplaceError::NothingBefore { interface: interface.to_owned() }))?;
-        let mut replacement = self.replace(interface).version(previous.version);
-        let ask = &mut replacement.asks[0];
-        let mut back = Back { from: previous.to, offer: previous.offer, sha256: None };
-        if let (None, Some((file, sha256))) = (&back.offer, previous.file) {
-            back.same_file(&file, Some(sha256_of(&file).map_err(|e| e.to_string())), &sha256)
-                .map_err(fail)?;
-            ask.file = Some(file);
-            back.sha256 = Some(sha256);
-        }
-        ask.back = Some(back);
-        Ok(replacement)
+    /// let factory = Factory::process();
+    /// factory.replace("store").also("index").run()?;
+    /// let report = factory.rollback("store").also_rollback("index").run()?;
+    /// println!("{report}");
+    /// # Ok(()) }
+    /// ```
+    pub fn rollback(&self, interface: &str) -> Replacement {
+        self.replacement(Ask::back(self, interface))
     }
 }
 
 impl Back {
+    /// Does what stands behind this gate go back to this version?
+    fn is_of(&self, gate: &GateRef) -> bool {
+        gate.offer().version() == self.from && self.takes(gate.before().as_slice())
+    }
+
+    /// Does it, having come from these versions?
+    pub(super) fn takes(&self, came_from: &[i32]) -> bool {
+        let is_others = |others: &Vec<i32>| others.iter().any(|other| came_from.contains(other));
+        came_from.contains(&self.to) || self.others.as_ref().is_some_and(|others| !is_others(others))
+    }
+
     /// Is what was found the library that served before?
     fn same_file(
-        &self,
         file: &Path,
         found: Option<Result<String, String>>,
         wanted: &str,
@@ -194,6 +244,21 @@ impl Replacement {
         self
     }
 
+    /// Takes another interface back in the same transaction: all or none.
+    pub fn also_rollback(mut self, interface: &str) -> Self {
+        self.asks.extend(Ask::back(&self.factory, interface));
+        self
+    }
+
+    /// Refuses to leave anybody on the old version: a raw reference keeps the table that
+    /// it got, of whose length nobody knows, so it cannot be changed under its holder.
+    /// Unless this is said, such references keep the old version until they are
+    /// released, and the report counts them.
+    pub fn unpinned(mut self) -> Self {
+        self.unpinned = true;
+        self
+    }
+
     /// How long to wait for others, at most, each time: for another replacement to end;
     /// for callers to leave, while calls are held; for callers to leave the old version
     /// after the switch. Five seconds unless told.
@@ -223,14 +288,8 @@ impl Replacement {
         self
     }
 
-    /// All of both, as one.
-    pub(super) fn with_all_of(mut self, other: Replacement) -> Self {
-        self.asks.extend(other.asks);
-        self
-    }
-
     fn patience(&self, start: Instant) -> Patience<'_> {
-        Patience { timeout: self.timeout, deadline: start + self.timeout, cancelled: &self.cancelled }
+        Patience::new(start, self.timeout, &self.cancelled)
     }
 
     /// Makes every check and changes nothing: no code of the new version runs.
@@ -291,14 +350,24 @@ impl Replacement {
         let mut choices: Vec<Choice> = Vec::new();
         for ask in &self.asks {
             let fail = |error| Failure::new(&ask.interface, Step::Prepare, error);
-            if choices.iter().any(|c| c.name == ask.interface) {
+            if choices.iter().any(|c| c.name == ask.interface && !c.shares(ask)) {
                 return Err(fail(ReplaceError::Twice { interface: ask.interface.clone() }));
             }
             let choice = Choice::make(inner, ask).map_err(fail)?;
             choice.check(inner).map_err(fail)?;
+            if self.unpinned {
+                choice.check_unpinned(inner).map_err(fail)?;
+            }
             choices.push(choice);
         }
         Ok(choices)
+    }
+
+    /// What undoes it, once it is done: whatever others replace afterwards.
+    fn way_back(&self) -> Replacement {
+        let mut names: Vec<&str> = self.asks.iter().map(|ask| &*ask.interface).collect();
+        names.dedup();
+        self.factory.replacement(names.into_iter().flat_map(|name| Ask::back(&self.factory, name)).collect())
     }
 
     fn transact(&self, start: Instant) -> Result<Report, Failure> {
@@ -345,17 +414,18 @@ impl Replacement {
                 let version = gate.offer().version();
                 (gate.head().name().to_owned(), version, gate)
             });
-            Window::open(health, new.collect())
+            Window::open(health, self.asks[0].interface.clone(), new.collect())
         });
+        let back = window.is_some().then(|| self.way_back());
         // The next transaction need not wait for these callers.
         drop(turn);
-        if let Some(window) = window {
-            window.watch(self.factory.clone(), self.asks.iter().map(|ask| ask.interface.clone()).collect());
+        if let (Some(window), Some(back)) = (window, back) {
+            window.watch(self.factory.clone(), back);
         }
         // In the order of the switch, each until the same deadline.
         let mut drained = true;
         for old in switched {
-            drained &= old.until(switch_at + self.timeout);
+            drained &= old.until(switch_at.checked_add(self.timeout));
         }
         report.drained = drained.then(|| switch_at.elapsed());
         Ok(report)

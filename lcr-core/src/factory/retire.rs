@@ -23,8 +23,8 @@ struct Leaving {
 }
 
 impl Leaving {
-    fn is_quiet(&self, deadline: Instant) -> bool {
-        wait_quiet(&[self.built.head()], Pins::Count, Some(deadline)).is_ok()
+    fn is_quiet(&self, deadline: Option<Instant>) -> bool {
+        wait_quiet(&[self.built.head()], Pins::Count, deadline).is_ok()
     }
 }
 
@@ -42,7 +42,7 @@ impl Retired {
 
     /// Destroys it, if nobody is inside and nobody has it pinned by the deadline;
     /// else leaves it to the thread that waits longer. Says whether it is gone.
-    pub(crate) fn until(mut self, deadline: Instant) -> bool {
+    pub(crate) fn until(mut self, deadline: Option<Instant>) -> bool {
         match self.0.take_if(|old| old.is_quiet(deadline)) {
             Some(old) => {
                 drop(old);
@@ -98,7 +98,7 @@ fn wait_for_all() {
             }
             let now = Instant::now();
             // No component's code runs here; it does when they are dropped.
-            waiting.old.extract_if(.., |old| old.is_quiet(now)).collect()
+            waiting.old.extract_if(.., |old| old.is_quiet(Some(now))).collect()
         };
         if gone.is_empty() {
             std::thread::sleep(PAUSE);

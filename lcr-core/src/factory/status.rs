@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::history::{Entry, Outcome};
 use super::instance::GateRef;
+use super::offer::Offer;
 use super::{Factory, Inner, retire};
 
 /// One interface of a running program.
@@ -125,6 +126,7 @@ impl Factory {
                 });
             }
         }
+        all.extend(inner.raw_by_name());
         for line in inner.lines.all() {
             let is_live = all.iter().any(|s| s.name == line.name && s.version == line.offer.version());
             if !is_live {
@@ -162,6 +164,37 @@ impl Factory {
 }
 
 impl Inner {
+    /// Interfaces with a raw table that the index does not know: of libraries that are in
+    /// use, and of C components that registered themselves late.
+    fn raw_by_name(&self) -> Vec<Status> {
+        let held = self.raw_holders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all = Vec::new();
+        let mut push = |offer: &Offer| {
+            let (name, version) = (offer.name(), offer.version());
+            let holders = held.get(&name).and_then(|v| v.iter().find(|(v, _)| *v == version));
+            let references = holders.map_or(0, |(_, count)| *count);
+            let file = offer.library().map(|l| l.path().to_owned());
+            if offer.prologue().is_none() && (references > 0 || file.is_none()) {
+                all.push(Status {
+                    version,
+                    state: if references > 0 { Stage::Live } else { Stage::Idle },
+                    file,
+                    component: offer.component().to_owned(),
+                    references,
+                    calls: None,
+                    name,
+                });
+            }
+        };
+        if let Some(late) = self.late() {
+            (0..late.len()).for_each(|position| push(&late.offer(position)));
+        }
+        for library in self.all_loaded() {
+            library.offers().iter().for_each(&mut push);
+        }
+        all
+    }
+
     /// Tells everyone who watches.
     pub(super) fn tell(&self, event: &Event) {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -67,6 +67,13 @@ pub struct Mapping {
     pub range: Range<usize>,
 }
 
+/// What C components look for in the program that loads them.
+const EXPORTED_TO_C: [&str; 3] = ["lcr_component_register", "lcr_ifact_reference", "lcr_ifact_release"];
+/// What to do where they do not find it.
+const EXPORT: &str = "; C components find it in the program, which must export it: link a C program with \
+                      liblcr.so, or with liblcr.a and -rdynamic; in a Rust program, write \
+                      lcr_core::export_to_c!(), and lcr_build::export() in its build script";
+
 impl Object {
     /// Maps a verified copy; its ELF constructors run.
     pub(super) fn map(candidate: Candidate) -> Result<Object, LoadError> {
@@ -90,7 +97,11 @@ impl Object {
         let (opened, registered) = registry::collect(|| linker::open(&name));
         let handle = opened.map_err(|message| {
             // The linker names what it was given, which says nothing to a person.
-            link(message.replace(&*name.to_string_lossy(), &path.to_string_lossy()))
+            let mut message = message.replace(&*name.to_string_lossy(), &path.to_string_lossy());
+            if EXPORTED_TO_C.iter().any(|call| message.ends_with(&format!("undefined symbol: {call}"))) {
+                message.push_str(EXPORT);
+            }
+            link(message)
         })?;
         let found = linker::anchor(handle)
             .ok_or_else(|| "the dynamic linker does not say where it is".to_owned())

@@ -166,9 +166,7 @@ pub(crate) const NOTHING: &str = "it registers no component when it is loaded";
 /// What a program with the C calls does first: if it is a child, look into the library,
 /// and end.
 pub(crate) fn at_start() {
-    // SAFETY: answers a number.
-    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    if is_secure || !linker::is_starting() {
+    if super::is_secure() || !linker::is_starting() {
         return;
     }
     match env::var_os(VARIABLE) {

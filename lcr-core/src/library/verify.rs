@@ -93,7 +93,7 @@ impl Candidate {
     /// [`LoadError`], with the command that cures it where there is one.
     pub fn open(path: impl AsRef<Path>, policy: &Policy) -> Result<Candidate, LoadError> {
         let path = path.as_ref();
-        if cfg!(target_feature = "crt-static") {
+        if super::is_static() {
             return Err(LoadError::Static { path: path.into() });
         }
         let file = open_verified(path, policy)?;

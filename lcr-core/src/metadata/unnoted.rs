@@ -108,12 +108,20 @@ fn find(bytes: &[u8], wanted: &[u8]) -> bool {
     !at.is_null()
 }
 
+/// A part of a file that is mapped, and the zeros behind it.
+struct Segment {
+    address: u64,
+    /// Where it stands in the file.
+    offset: u64,
+    in_file: u64,
+    in_memory: u64,
+}
+
 /// A shared object, seen by addresses.
 struct Image<'f> {
     file: &'f File,
     head: Vec<u8>,
-    /// Address, place in the file, bytes in the file.
-    loaded: Vec<(u64, u64, u64)>,
+    loaded: Vec<Segment>,
     dynamic: Vec<(u64, u64)>,
 }
 
@@ -139,7 +147,12 @@ impl<'f> Image<'f> {
         let mut dynamic = None;
         for header in headers.chunks_exact(PROGRAM_HEADER) {
             match u32_at(header, 0) {
-                1 => image.loaded.push((u64_at(header, 16), u64_at(header, 8), u64_at(header, 32))),
+                1 => image.loaded.push(Segment {
+                    address: u64_at(header, 16),
+                    offset: u64_at(header, 8),
+                    in_file: u64_at(header, 32),
+                    in_memory: u64_at(header, 40),
+                }),
                 2 => dynamic = Some((u64_at(header, 8), u64_at(header, 32))),
                 _ => {}
             }
@@ -166,15 +179,28 @@ impl<'f> Image<'f> {
 
     /// Where an address stands in the file, and how many bytes of its segment follow.
     fn place(&self, address: u64) -> Option<(u64, u64)> {
-        self.loaded.iter().find_map(|(start, offset, size)| {
-            let within = address.checked_sub(*start).filter(|within| within < size)?;
-            Some((offset.checked_add(within)?, size - within))
+        self.loaded.iter().find_map(|segment| {
+            let within = address.checked_sub(segment.address).filter(|within| *within < segment.in_file)?;
+            Some((segment.offset.checked_add(within)?, segment.in_file - within))
         })
     }
 
+    /// The bytes at an address. What is mapped and not in the file (a list of one zero,
+    /// say) is zeros.
     fn at(&self, address: u64, size: u64) -> Option<Vec<u8>> {
-        let (at, left) = self.place(address)?;
-        if size <= left { self.in_file(at, size) } else { None }
+        let segment = self.loaded.iter().find(|segment| {
+            address.checked_sub(segment.address).is_some_and(|within| within < segment.in_memory)
+        })?;
+        let within = address - segment.address;
+        if size > MOST_BYTES || size > segment.in_memory - within {
+            return None;
+        }
+        let mut bytes = match segment.in_file.saturating_sub(within).min(size) {
+            0 => Vec::new(),
+            there => self.in_file(segment.offset.checked_add(within)?, there)?,
+        };
+        bytes.resize(size as usize, 0);
+        Some(bytes)
     }
 
     fn word(&self, address: u64) -> Option<u64> {

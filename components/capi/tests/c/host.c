@@ -6,14 +6,21 @@
  *   z:HEX            release this number
  *   m                how many libraries of ours are mapped
  *   d:DIRECTORY      change to it      h:T:N:NAME hammer: T threads, N times
- *   g                how much address space has code in it, in kilobytes
  *   l:0              no legacy search
+ *   s                the places that are searched; s:P1,P2 search these
+ *   i                interfaces            i:NAME  this one
+ *   p:NAME:V:FILE:F  plan      R:NAME:V:FILE:F  replace (V: a version or "any"; FILE may be empty)
+ *   b:NAME:F         go back
+ *   k:FLAGS          start the control service; K stop it
+ *   w:FILE           print "waits", and wait for this file
+ *   a                is this a set-user-id program?
  */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <corosync/lcr/lcr_ifact.h>
@@ -75,6 +82,55 @@ static void run (int threads)
 	printf ("%d threads, %d failures\n", threads, failures);
 }
 
+static int show_place (void *context, const char *place)
+{
+	(void)context;
+	printf ("place %s\n", place);
+	return 0;
+}
+
+static int show_interface (void *wanted, const struct lcr_interface_status *status)
+{
+	const char *file = status->file ? strrchr (status->file, '/') + 1 : "compiled in";
+
+	if (wanted == NULL || strcmp (wanted, status->name) == 0) {
+		printf ("%s %d %s %s %s %d\n", status->name, status->version, status->state, file,
+			status->component, (int)status->references);
+	}
+	return status->size != sizeof *status;
+}
+
+static void set_places (char *text)
+{
+	const char *places[8];
+	size_t found = 0;
+	char *place;
+
+	for (place = strtok (text, ","); place; place = strtok (NULL, ",")) {
+		places[found++] = place;
+	}
+	printf ("search %d\n", lcr_search_set (places, found));
+}
+
+static void replace (char *text)
+{
+	char *part[5] = { text, "", "any", "", "0" };
+	int (*call) (const char *, int, const char *, int) = text[0] == 'p' ? lcr_plan : lcr_replace;
+	int i, result;
+
+	for (i = 1; i < 5 && (text = strchr (text, ':')) != NULL; i++) {
+		*text++ = 0;
+		part[i] = text;
+	}
+	if (part[0][0] == 'b') {
+		result = lcr_rollback (part[1], atoi (part[2]));
+	} else {
+		result = call (part[1], strcmp (part[2], "any") ? atoi (part[2]) : LCR_ANY_VERSION,
+			part[3][0] ? part[3] : NULL, atoi (part[4]));
+	}
+	printf ("%s %d%s%s\n", part[0], result, result ? ": " : "", result ? lcr_last_error () : "");
+}
+
 int main (int argc, char **argv)
 {
 	int i;
@@ -117,6 +173,42 @@ int main (int argc, char **argv)
 			name = last + 1;
 			rounds = atoi (strchr (first + 1, ':') + 1);
 			run (atoi (first + 1));
+			break;
+		case 's':
+			if (first) {
+				set_places (first + 1);
+			} else {
+				lcr_search_each (show_place, NULL);
+			}
+			break;
+		case 'i':
+			lcr_interfaces_each (show_interface, first ? first + 1 : NULL);
+			break;
+		case 'p':
+		case 'R':
+		case 'b':
+			replace (argv[i]);
+			break;
+		case 'k':
+			result = lcr_control_start (atoi (first + 1));
+			printf ("control %d%s%s\n", result, result ? ": " : "", result ? lcr_last_error () : "");
+			if (result == 0) {
+				char path[4096];
+
+				printf ("socket %d\n", lcr_control_socket (path, sizeof path));
+			}
+			break;
+		case 'K':
+			printf ("stopped %d\n", lcr_control_stop ());
+			break;
+		case 'w':
+			puts ("waits");
+			while (access (first + 1, F_OK) != 0) {
+				usleep (1000);
+			}
+			break;
+		case 'a':
+			printf ("secure %d\n", getauxval (AT_SECURE) != 0);
 			break;
 		case 'l':
 			printf ("legacy %d\n", lcr_legacy_search (atoi (first + 1)));

@@ -1,4 +1,5 @@
-/* One interface; its name and version come from the command line. */
+/* One interface; its name and version come from the command line, and
+ * the version that it replaces. */
 #include <corosync/lcr/lcr_comp.h>
 #include "say.h"
 
@@ -32,12 +33,20 @@ struct table {
 
 static struct table table = { .func1 = func1, .func2 = func2 };
 
+#ifdef REPLACES
+static int replaces[] = { REPLACES };
+#define COUNT 1
+#else
+#define replaces 0
+#define COUNT 0
+#endif
+
 static struct lcr_iface ifaces[] = {
 	{
 		.name = NAME,
 		.version = VERSION,
-		.versions_replace = 0,
-		.versions_replace_count = 0,
+		.versions_replace = replaces,
+		.versions_replace_count = COUNT,
 		.dependencies = 0,
 		.dependency_count = 0,
 		.constructor = construct,

@@ -66,3 +66,72 @@ fn each_header_stands_alone() {
         compiles("alone.cpp", &format!("#include <{header}>\nint alone;\n"), &["-std=c++17"]);
     }
 }
+
+/// The names of the functions that a header declares.
+fn declared(header: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(crate::world::include().join(header)).unwrap();
+    let names = text.lines().filter(|line| line.starts_with("extern ") && line.contains(" (")).map(|line| {
+        let before = line.split(" (").next().unwrap();
+        before.rsplit([' ', '*']).next().unwrap().to_owned()
+    });
+    names.collect()
+}
+
+fn manual() -> String {
+    std::fs::read_to_string(crate::world::include().parent().unwrap().join("man/lcr.3")).unwrap()
+}
+
+#[test]
+fn the_manual_page_has_every_call_and_the_link_lines_that_the_tests_use() {
+    let manual = manual();
+    let (name, rest) = manual.split_once(".SH SYNOPSIS").unwrap();
+    let mut count = 0;
+    for header in ["lcr.h", "corosync/lcr/lcr_comp.h", "corosync/lcr/lcr_ifact.h"] {
+        for call in declared(header) {
+            assert!(name.contains(&call) && rest.contains(&call), "{call} of {header}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 14);
+    let line: Vec<String> = crate::world::link_line(crate::world::Link::Static)
+        .into_iter()
+        .filter(|word| word != "-Wl,-S")
+        .map(|word| if word.ends_with("/liblcr.a") { "liblcr.a".to_owned() } else { word })
+        .collect();
+    assert!(manual.contains(&format!("\ncc program.c {}\n", line.join(" "))), "{line:?}");
+}
+
+#[test]
+fn the_manual_page_is_well_formed() {
+    let Some(groff) = lcr_tests::program("groff", "install groff") else { return };
+    let page = crate::world::include().parent().unwrap().join("man/lcr.3");
+    let output =
+        crate::world::must(std::process::Command::new(groff).args(["-man", "-Tutf8", "-ww", "-z"]).arg(page));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn pkg_config_has_what_a_program_needs() {
+    let Some(world) = World::new() else { return };
+    let Some(pkg_config) = lcr_tests::program("pkg-config", "install pkg-config") else { return };
+    let template =
+        std::fs::read_to_string(crate::world::include().parent().unwrap().join("lcr.pc.in")).unwrap();
+    let libraries = crate::world::liblcr().directory().display().to_string();
+    let filled = template
+        .replace("@prefix@", "/usr")
+        .replace("@libdir@", &libraries)
+        .replace("@includedir@", &crate::world::include().display().to_string())
+        .replace("@version@", env!("CARGO_PKG_VERSION"));
+    std::fs::write(world.path().join("lcr.pc"), filled).unwrap();
+    let flags = lcr_tests::stdout(
+        std::process::Command::new(pkg_config)
+            .args(["--cflags", "--libs", "lcr"])
+            .env("PKG_CONFIG_PATH", world.path()),
+    );
+    let program = world.path().join("program");
+    let mut gcc = std::process::Command::new(lcr_tests::program("gcc", "install gcc").unwrap());
+    gcc.arg("-o").arg(&program).args(["host.c", "plain.c"].map(crate::world::sample));
+    crate::world::must(gcc.args(flags.split_whitespace()));
+    let mut host = world.command(&program, &["r:plain:0", "c:0:0"]);
+    assert!(crate::world::said(host.env("LD_LIBRARY_PATH", libraries)).ends_with("plain 0 func1\n"));
+}

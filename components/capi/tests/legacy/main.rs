@@ -2,6 +2,11 @@
 //! linked with liblcr.so and with liblcr.a.
 
 mod headers;
+mod offered;
+mod probed;
 mod promises;
+mod rust_libraries;
+mod rust_programs;
+mod searched;
 mod shapes;
 mod world;

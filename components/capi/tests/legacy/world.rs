@@ -13,6 +13,27 @@ pub(crate) fn liblcr() -> Arc<Artifacts> {
     build(&["lcr-capi"], if is_ci() { Profile::Release } else { Profile::Dev })
 }
 
+/// What looks on while the samples run: the environment says so by `LCR_C_TOOL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    Valgrind,
+    /// The samples, host and components, are compiled with `-fsanitize=address`,
+    Address,
+    /// or with `-fsanitize=undefined`.
+    Undefined,
+}
+
+pub(crate) fn tool() -> Option<Tool> {
+    let tool = std::env::var("LCR_C_TOOL").unwrap_or_default();
+    match &*tool {
+        "" => None,
+        "valgrind" => Some(Tool::Valgrind),
+        "address" => Some(Tool::Address),
+        "undefined" => Some(Tool::Undefined),
+        other => panic!("LCR_C_TOOL is {other}: it may be valgrind, address or undefined"),
+    }
+}
+
 /// How a program is linked with liblcr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
@@ -67,6 +88,11 @@ impl World {
         gcc.current_dir(self.path()).args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-I"]).arg(include());
         // Elements that are left out are zero: samples rely on it, as components do.
         gcc.arg("-Wno-missing-field-initializers");
+        match tool() {
+            Some(Tool::Address) => gcc.args(["-fsanitize=address", "-fno-omit-frame-pointer"]),
+            Some(Tool::Undefined) => gcc.args(["-fsanitize=undefined", "-fno-sanitize-recover=all"]),
+            Some(Tool::Valgrind) | None => &mut gcc,
+        };
         gcc
     }
 
@@ -100,7 +126,14 @@ impl World {
 
     /// A command in the test's directory, with nothing of ours in its environment.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match tool() {
+            Some(Tool::Valgrind) => {
+                let mut valgrind = Command::new("valgrind");
+                valgrind.args(["--quiet", "--error-exitcode=99", "--trace-children=no"]).arg(program);
+                valgrind
+            }
+            _ => Command::new(program),
+        };
         command.args(arguments).current_dir(self.path());
         for name in ["LCR_PATH", "LCR_LEGACY_SEARCH", "LD_LIBRARY_PATH", "LCR_RUNTIME_DIR"] {
             command.env_remove(name);
@@ -129,6 +162,8 @@ pub(crate) fn link_line(link: Link) -> Vec<String> {
         }
         Link::Static => ["-rdynamic".into(), format!("{directory}/liblcr.a")]
             .into_iter()
+            // Its debug information takes longer than all the rest.
+            .chain(["-Wl,-S".to_owned()])
             .chain(["-lgcc_s", "-lpthread", "-ldl", "-lm"].map(str::to_owned))
             .collect(),
     }

@@ -219,7 +219,7 @@ impl Report {
             "threads": self.threads,
             "seconds": (self.seconds * 1e3).round() / 1e3,
             "clock_ns": nanos(self.clock),
-            "counting_ns": (self.counting * 100.0).round() / 100.0,
+            "counting_ns": (self.counting.max(0.0) * 100.0).round() / 100.0,
             "held_p50_us": self.held.permille(500) / 1000,
             "held_max_us": self.held.max() / 1000,
             "replace_p50_us": self.whole.permille(500) / 1000,

@@ -290,6 +290,12 @@ fn watching_shows_replacements_as_they_happen_and_how_often_interfaces_are_calle
 #[test]
 fn the_originals_message_needs_somebody_who_listens() {
     let world = World::new();
+    // Nobody would answer to this either.
+    for text in ["hello", "livereplace counter", "livereplace counter versionx", ""] {
+        let done = world.lcr(&["uic", text]);
+        assert_eq!(done.code, Some(2), "{text}");
+        assert!(done.err.contains("wanted `livereplace NAME versionN`"), "{}", done.err);
+    }
     // As root in a network of its own; else another program may listen, and this one
     // is not what the test is about.
     let mut command = std::process::Command::new("unshare");

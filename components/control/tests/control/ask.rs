@@ -3,10 +3,11 @@
 use std::sync::{Arc, RwLock};
 
 use counter_api::Counter as _;
+use lcr_core::factory::Health;
 use serde_json::{Value, json};
 use varlink::{Connection, MethodCall, OrgVarlinkServiceInterface};
 
-use crate::world::{World, interface, refused};
+use crate::world::{PATIENCE, World, interface, refused};
 
 #[test]
 fn the_description_is_varlink() {
@@ -69,8 +70,35 @@ fn a_replacement_hands_state_over_and_goes_back() {
     let history = client.call("History", json!({})).unwrap();
     let uid = rustix::process::geteuid().as_raw();
     let entries: Vec<_> = history["entries"].as_array().unwrap().iter().collect();
-    assert_eq!(entries.len(), 2, "{history}");
-    assert!(entries.iter().all(|entry| entry["uid"] == uid && entry["result"] == "done"), "{history}");
+    assert!(entries.iter().all(|entry| entry["uid"] == uid), "{history}");
+    let results: Vec<_> = entries.iter().map(|entry| &entry["result"]).collect();
+    assert_eq!(results, ["done", "done", "failed"], "{history}");
+}
+
+#[test]
+fn a_watcher_hears_why_a_version_is_taken_back() {
+    let world = World::new();
+    let mut watcher = world.client();
+    watcher.stream("Watch", json!({})).unwrap();
+    assert_eq!(watcher.answer().unwrap().0["event"], "serving");
+    let ill = Health::within(PATIENCE).check(|| Err("no disk".to_owned()));
+    world.factory.replace("counter").version(2).watch(ill).run().unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        let (event, _) = watcher.answer().unwrap();
+        if !matches!(event["event"].as_str(), Some("serving" | "calls")) {
+            heard.push(event);
+        }
+    }
+    // The way back may be over before the last caller has left what was replaced.
+    let of = |word: &str| heard.iter().filter(|event| event["event"] == word).collect::<Vec<_>>();
+    let [unhealthy] = of("unhealthy")[..] else { panic!("{heard:?}") };
+    let said = (&unhealthy["interface"], &unhealthy["version"], &unhealthy["error"]);
+    assert_eq!(said, (&json!("counter"), &json!(2), &json!("its check failed: no disk")));
+    let mut replaced: Vec<_> = of("replaced").iter().map(|event| event["to"].as_i64()).collect();
+    replaced.sort_unstable();
+    assert_eq!(replaced, [Some(1), Some(2)]);
+    assert_eq!(world.counter.next(0).version, 1);
 }
 
 #[test]

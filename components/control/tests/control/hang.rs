@@ -5,7 +5,9 @@ use std::sync::{Condvar, Mutex};
 use lcr_core::{Factory, Handle};
 use serde_json::{Value, json};
 
-use crate::world::{LIST, World, interface};
+use lcr_control::client::{Client, Error};
+
+use crate::world::{LIST, Raw, World, interface};
 
 /// What the test calls.
 #[lcr_core::contract]
@@ -19,7 +21,7 @@ static CLOSED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 static OPENED: Condvar = Condvar::new();
 
 /// Saving waits while its door is closed.
-struct Door(usize);
+pub(crate) struct Door(usize);
 
 impl Door {
     fn close() -> Door {
@@ -187,6 +189,24 @@ fn stopping_does_not_wait_for_what_hangs() {
     drop(door);
     // It went on to its end.
     while hang.version() != 1 {}
+}
+
+/// Takes every place for replacements, until the door is dropped.
+pub(crate) fn fill(factory: &Factory, socket: &std::path::Path) -> (Door, Handle<dyn Hang>, Vec<Raw>) {
+    let door = Door::close();
+    let hang = hanging(factory, &door);
+    let connect = || Raw(std::os::unix::net::UnixStream::connect(socket).unwrap());
+    let mut clients = Vec::new();
+    let mut busy = Client::connect(socket).unwrap();
+    loop {
+        let mut client = connect();
+        client.send(REPLACE);
+        clients.push(client);
+        match busy.call("Plan", json!({"interface": "counter", "timeout_ms": 0})) {
+            Err(Error::Refused { error, .. }) if error.ends_with("Busy") => return (door, hang, clients),
+            _ => assert!(clients.len() < 60, "there is always a place"),
+        }
+    }
 }
 
 #[test]

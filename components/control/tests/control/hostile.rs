@@ -1,6 +1,7 @@
 //! Clients that do everything wrong. After each, the next one is answered.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use lcr_control::LIMIT;
@@ -175,6 +176,40 @@ fn a_thousand_clients_at_once_are_all_answered() {
             });
         }
     });
+}
+
+/// Resident memory, in bytes.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn a_flood_that_wants_no_answers_is_taken_as_fast_as_it_is_served() {
+    let world = World::new();
+    let mut flood = world.raw();
+    // Many more than a turn serves are read at once.
+    let messages = "{\"method\":\"x\",\"oneway\":true}\0".repeat(2000);
+    let before = resident();
+    let mut client = world.client();
+    let done = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        // It ends with the connection, if not before.
+        let stream = flood.0.try_clone().unwrap();
+        scope.spawn(
+            move || {
+                while !done.load(Ordering::Relaxed) && flood.0.write_all(messages.as_bytes()).is_ok() {}
+            },
+        );
+        for _ in 0..1000 {
+            client.call("List", json!({})).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+    let grown = resident().saturating_sub(before) >> 20;
+    assert!(grown < 24, "{grown} MiB are kept");
+    world.assert_unharmed();
 }
 
 #[test]

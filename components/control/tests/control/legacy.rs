@@ -90,6 +90,31 @@ fn the_originals_message_replaces_for_real_and_shows_in_the_history() {
     });
 }
 
+/// While all places are taken it waits, and nothing of it is lost.
+#[test]
+fn a_message_at_a_full_workshop_waits_for_its_turn() {
+    alone(|| {
+        let scratch = Scratch::new();
+        let factory = Factory::builder().without_environment().build();
+        let counter: Handle<dyn Counter> = factory.reference("counter", 1).unwrap();
+        let usual = Builder::new().factory(&factory).directory(scratch.path());
+        let control = usual.legacy(true).start().unwrap();
+        let door = crate::hang::fill(&factory, control.socket());
+        for version in [2, 1, 2] {
+            legacy_message(&format!("livereplace counter version{version}")).unwrap();
+        }
+        let mut client = lcr_control::client::Client::connect(control.socket()).unwrap();
+        let of_counter = |history: &serde_json::Value| {
+            let entries = history["entries"].as_array().unwrap().iter();
+            entries.filter(|entry| entry["interface"] == "counter").count()
+        };
+        assert_eq!(of_counter(&client.call("History", json!({})).unwrap()), 0);
+        drop(door);
+        while of_counter(&client.call("History", json!({})).unwrap()) < 3 {}
+        assert!(counter.next(0).is_whole());
+    });
+}
+
 /// The other process, if this is it: sends what its environment says.
 #[test]
 fn sender() {

@@ -9,6 +9,7 @@ use crate::refusal::Refusal;
 // A driver is compiled in by a line here, and one in Cargo.toml.
 lcr_core::link!(lcr_lock_file);
 lcr_core::link!(lcr_lock_nop);
+lcr_core::link!(lcr_lock_sanlock);
 
 /// The interface that a person means: `file` is `lock.file`.
 pub(crate) fn interface(driver: &str) -> String {

@@ -14,8 +14,13 @@ use lcr_lock::{Driver as _, Mode, Opening, Request, Resource};
 use lcr_lock_tests::{Locks, Subject, World, new_guest};
 use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
 
-const FILE: Subject =
-    Subject { interface: "lock.file", library: None, directory: false, locks: Locks::Resources };
+const FILE: Subject = Subject {
+    interface: "lock.file",
+    library: None,
+    directory: false,
+    locks: Locks::Resources,
+    elsewhere: None,
+};
 
 fn set(file: &File, kind: libc::c_int) {
     // SAFETY: a structure of integers, for which zeros are a value.

@@ -7,7 +7,8 @@ use std::slice::from_ref;
 use lcr_lock::life::{Policy, Shutdown};
 use lcr_lock::{Driver as _, Grant, Guest, Kind, Mode, Opening, Request, Resource, Target};
 
-use crate::{Locks, Process, World, acquire, new_guest, start, waiting};
+use crate::elsewhere::Asked;
+use crate::{Locks, Process, World, acquire, new_guest, start, start_with};
 
 fn target(with_descriptors: bool) -> Target {
     Target { uri: "lcr://b".into(), with_descriptors }
@@ -94,9 +95,14 @@ pub fn acquire_refused_aborts_the_start(world: &World) {
 pub fn a_guest_that_cannot_be_started_holds_nothing(world: &World) {
     let host = world.host();
     let web = new_guest("web");
-    let acquired = acquire(&host, &web, &[world.disk("a")]).unwrap();
-    world.assert_held(&web, &world.disk("a"));
-    let error = acquired.start(std::process::Command::new("/no/such/program")).unwrap_err();
+    let command = std::process::Command::new("/no/such/program");
+    let error = if let Some(starter) = world.starter() {
+        starter.start(&Asked::of(&web, &[world.disk("a")]), &command).unwrap_err()
+    } else {
+        let acquired = acquire(&host, &web, &[world.disk("a")]).unwrap();
+        world.assert_held(&web, &world.disk("a"));
+        acquired.here().start(command).unwrap_err()
+    };
     assert!(error.to_string().contains("/no/such/program"), "{error}");
     world.assert_free(&web, &world.disk("a"));
     drop(acquire(&host, &web, &[world.disk("a")]).unwrap());
@@ -282,16 +288,22 @@ fn migrate(world: &World, with_descriptors: bool) {
     let (leaving, grant) = guest.prepare_migrate(&target(with_descriptors)).unwrap();
     world.assert_held(&web, &disk);
     assert!(with_descriptors || grant.descriptors.is_empty());
+    // Locks that are no descriptors cannot be passed on, and are given up.
+    let features = source.about().features;
+    let passed = !grant.descriptors.is_empty();
+    if with_descriptors && world.subject().locks == Locks::Resources {
+        assert_eq!(passed, features.before_process);
+    }
 
     let mut arriving = destination.arrive(&web).unwrap();
     arriving.add(&disk).unwrap();
     assert_eq!(arriving.supervisor().unwrap(), None);
-    let mut there = Process::new();
+    let mut there = world.process(&web);
     let incoming = arriving.started(there.id()).unwrap();
     assert_eq!(incoming.pid(), there.id());
 
     let left = leaving.complete().unwrap();
-    if with_descriptors {
+    if passed {
         world.assert_held(&web, &disk);
     } else {
         world.assert_free(&web, &disk);
@@ -322,7 +334,7 @@ pub fn migration_cancelled(world: &World) {
         let (leaving, grant) = guest.prepare_migrate(&target(with_descriptors)).unwrap();
         let mut arriving = destination.arrive(&web).unwrap();
         arriving.add(&disk).unwrap();
-        let there = Process::new();
+        let there = world.process(&web);
         arriving.started(there.id()).unwrap().cancel();
         drop((grant, there));
         let guest = leaving.cancel().unwrap();
@@ -407,7 +419,11 @@ pub fn misuse_is_refused(world: &World) {
     let host = world.host();
     let driver = host.driver();
     let disk = world.disk("a");
-    let owner = driver.open(&new_guest("web"), Opening::New).unwrap();
+    // Who has to ask for itself is known by its process.
+    let web = new_guest("web");
+    let process = world.starter().map(|_| world.process(&web));
+    let pid = process.as_ref().map(Process::id);
+    let owner = driver.open(&Guest { pid, ..web }, Opening::New).unwrap();
     driver.add(owner, &disk).unwrap();
     if world.subject().locks != Locks::Guests {
         let twice = driver.add(owner, &disk).unwrap_err();
@@ -512,14 +528,8 @@ pub fn the_state_of_another_process_is_ignored(world: &World) {
     let state = guest.leave();
     process.kill();
     world.assert_free_soon(&web, &world.disk("a"));
-    let described = {
-        let mut described = host.new_guest(&web).unwrap();
-        described.add(&world.disk("a")).unwrap();
-        described
-    };
     let request = Request { state: Some(state.clone()), ..Request::default() };
-    let (guest, process) = described.acquire(&request).unwrap().start(waiting()).unwrap();
-    let process = Process(process);
+    let (guest, process) = start_with(&host, &web, &[world.disk("a")], &request).unwrap();
     world.assert_held(&web, &world.disk("a"));
     assert_ne!(guest.state().unwrap(), state);
     // Attached with the first process' state, it is the second that is found.
@@ -538,7 +548,10 @@ pub fn the_state_of_another_process_is_ignored(world: &World) {
 pub fn a_process_that_has_inherited_nothing_is_tied_too(world: &World) {
     let host = world.host();
     let web = new_guest("web");
-    let acquired = acquire(&host, &web, &[world.disk("a"), world.disk("b")]).unwrap();
+    if !host.about().features.before_process {
+        return tied_to_another(world);
+    }
+    let acquired = acquire(&host, &web, &[world.disk("a"), world.disk("b")]).unwrap().here();
     let mut process = Process::new();
     let guest = acquired.started(process.id()).unwrap();
     assert_eq!(guest.child().unwrap(), process.id());
@@ -548,4 +561,28 @@ pub fn a_process_that_has_inherited_nothing_is_tied_too(world: &World) {
     process.kill();
     world.assert_free_soon(&web, &world.disk("a"));
     world.assert_free_soon(&web, &world.disk("b"));
+}
+
+/// What a process has asked for itself does not become another's; and one that is not
+/// known to the driver is not taken for a guest.
+fn tied_to_another(world: &World) {
+    let host = world.host();
+    let web = new_guest("web");
+    let process = world.process(&web);
+    let owner = host.driver().open(&web.clone().with_pid(process.id()), Opening::New).unwrap();
+    host.driver().add(owner, &world.disk("a")).unwrap();
+    drop(host.driver().acquire(owner, &Request::default()).unwrap());
+    let other = Process::new();
+    let error = host.driver().register(owner, other.id()).unwrap_err();
+    assert_eq!(error.kind, Kind::OutOfOrder, "{error}");
+    host.driver().close(owner);
+    world.assert_held(&web, &world.disk("a"));
+    let owner = host.driver().open(&web.clone().with_pid(other.id()), Opening::New).unwrap();
+    host.driver().add(owner, &world.disk("b")).unwrap();
+    let error = host.driver().acquire(owner, &Request::default()).unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound, "{error}");
+    let nobody = host.driver().open(&new_guest("nobody"), Opening::New).unwrap();
+    host.driver().add(nobody, &world.disk("b")).unwrap();
+    let error = host.driver().acquire(nobody, &Request::default()).unwrap_err();
+    assert_eq!(error.kind, Kind::OutOfOrder, "{error}");
 }

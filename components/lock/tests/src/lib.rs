@@ -10,8 +10,10 @@
 //! which steps fail on demand.
 
 pub mod cases;
+pub mod elsewhere;
 pub mod faulty;
 pub mod programs;
+pub mod sanlock;
 pub mod whole;
 
 use std::path::{Path, PathBuf};
@@ -19,11 +21,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lcr_core::{Context, Factory};
-use lcr_lock::life::{Plugin, Running};
-use lcr_lock::{Error, Guest, Kind, Mode, Request, Resource, Uuid};
+use lcr_lock::life::{Acquired, Plugin, Policy, Running};
+use lcr_lock::{Error, Grant, Guest, Kind, Mode, Request, Resource, Uuid};
 use lcr_tests::{Profile, Scratch};
 
-lcr_core::link!(lcr_lock_nop, lcr_lock_file);
+use crate::elsewhere::{Asked, Starter, Waiting};
+
+lcr_core::link!(lcr_lock_nop, lcr_lock_file, lcr_lock_sanlock);
 
 /// A driver, as the suite sees it.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +41,22 @@ pub struct Subject {
     pub directory: bool,
     /// What it locks.
     pub locks: Locks,
+    /// Set where a guest's process has to ask for itself.
+    pub elsewhere: Option<Elsewhere>,
 }
+
+/// How a driver is reached that has to be asked in the guest's process
+/// ([`Features::before_process`](lcr_lock::Features::before_process)).
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere {
+    /// The program `lock-asker`.
+    pub program: &'static str,
+    /// The driver's parameters; none where its daemon is missing, which was said.
+    pub parameters: fn() -> Option<Parameters>,
+}
+
+/// A driver's parameters.
+pub type Parameters = Vec<(&'static str, String)>;
 
 /// What a driver locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +73,7 @@ pub enum Locks {
 #[derive(Debug)]
 pub struct World {
     subject: Subject,
+    parameters: Parameters,
     scratch: Scratch,
 }
 
@@ -64,6 +84,59 @@ pub struct Host {
     pub factory: Factory,
     /// The driver.
     pub plugin: Plugin,
+    starter: Option<Starter>,
+}
+
+/// Where a guest can be started: in this process, or by one of its own.
+pub trait Place {
+    /// The driver.
+    fn plugin(&self) -> &Plugin;
+
+    /// What starts processes that ask for themselves.
+    fn starter(&self) -> Option<&Starter> {
+        None
+    }
+}
+
+impl Place for Plugin {
+    fn plugin(&self) -> &Plugin {
+        self
+    }
+}
+
+impl Place for Host {
+    fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    fn starter(&self) -> Option<&Starter> {
+        self.starter.as_ref()
+    }
+}
+
+/// Locks that were taken, and that nobody runs on yet.
+#[derive(Debug)]
+pub enum Taken {
+    /// By this process.
+    Here(Acquired),
+    /// By a process that waits, and gives them up when this is dropped.
+    There(Waiting),
+}
+
+impl Taken {
+    /// Those of this process.
+    ///
+    /// # Panics
+    ///
+    /// If another process has taken them.
+    #[must_use]
+    #[track_caller]
+    pub fn here(self) -> Acquired {
+        match self {
+            Taken::Here(acquired) => acquired,
+            Taken::There(waiting) => panic!("{waiting:?} has them"),
+        }
+    }
 }
 
 impl std::ops::Deref for Host {
@@ -76,9 +149,21 @@ impl std::ops::Deref for Host {
 
 impl World {
     /// An empty one.
+    ///
+    /// # Panics
+    ///
+    /// If the driver's daemon is missing: see [`of`](Self::of).
     #[must_use]
+    #[track_caller]
     pub fn new(subject: Subject) -> World {
-        World { subject, scratch: Scratch::new() }
+        World::of(subject).expect("the driver's daemon is there")
+    }
+
+    /// The same; none where the driver's daemon is missing, which was said.
+    #[must_use]
+    pub fn of(subject: Subject) -> Option<World> {
+        let parameters = subject.elsewhere.map_or_else(|| Some(Vec::new()), |there| (there.parameters)())?;
+        Some(World { subject, parameters, scratch: Scratch::new() })
     }
 
     /// What is under test.
@@ -95,19 +180,57 @@ impl World {
     #[must_use]
     #[track_caller]
     pub fn host(&self) -> Host {
-        let Subject { interface, library, directory, locks: _ } = self.subject;
+        let Subject { interface, directory, .. } = self.subject;
+        let library = self.library();
         let mut builder = Factory::builder().without_environment();
-        if let Some((package, name)) = library {
-            let profile = if cfg!(debug_assertions) { Profile::Dev } else { Profile::Release };
-            builder = builder.components([]).path(lcr_tests::build(&[package], profile).library(name));
+        if let Some(library) = &library {
+            builder = builder.components([]).path(library);
         }
         let factory = builder.build();
         let mut context = Context::new();
         if directory {
             context = context.with("directory", self.leases().display().to_string().as_str());
         }
+        for (name, value) in &self.parameters {
+            context = context.with(name, value.as_str());
+        }
         let plugin = Plugin::load_from(&factory, interface, &context);
-        Host { plugin: plugin.unwrap_or_else(|error| panic!("{error}")), factory }
+        let plugin = plugin.unwrap_or_else(|error| panic!("{error}"));
+        Host { plugin, factory, starter: self.starter() }
+    }
+
+    /// What starts processes that ask for themselves, where they must.
+    #[must_use]
+    pub fn starter(&self) -> Option<Starter> {
+        let program = self.subject.elsewhere?.program;
+        let (library, parameters) = (self.library(), self.parameters.clone());
+        Some(Starter {
+            program,
+            interface: self.subject.interface,
+            library,
+            parameters,
+            environment: Vec::new(),
+        })
+    }
+
+    fn library(&self) -> Option<PathBuf> {
+        let (package, name) = self.subject.library?;
+        let profile = if cfg!(debug_assertions) { Profile::Dev } else { Profile::Release };
+        Some(lcr_tests::build(&[package], profile).library(name))
+    }
+
+    /// A process that waits, and that the driver can be told of.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[must_use]
+    #[track_caller]
+    pub fn process(&self, guest: &Guest) -> Process {
+        match self.starter() {
+            None => Process::new(),
+            Some(starter) => starter.registered(guest).unwrap_or_else(|error| panic!("{error}")).process,
+        }
     }
 
     /// The directory of leases.
@@ -162,9 +285,13 @@ impl World {
             Locks::Resources => new_guest("rival"),
             Locks::Guests => Guest { pid: None, ..guest.clone() },
         };
-        let host = self.host();
-        match acquire(&host, &rival, std::slice::from_ref(disk)) {
-            Ok(_) => false,
+        let disk = std::slice::from_ref(disk);
+        let taken = match self.starter() {
+            Some(starter) => starter.hold(&Asked::of(&rival, disk)).map(drop),
+            None => acquire(&self.host(), &rival, disk).map(drop),
+        };
+        match taken {
+            Ok(()) => false,
             Err(error) if error.kind == Kind::Held => true,
             Err(error) => panic!("{error}"),
         }
@@ -251,16 +378,15 @@ pub fn new_guest(name: &str) -> Guest {
 /// # Errors
 ///
 /// The driver's.
-pub fn acquire(
-    plugin: &Plugin,
-    guest: &Guest,
-    disks: &[Resource],
-) -> Result<lcr_lock::life::Acquired, Error> {
-    let mut described = plugin.new_guest(guest)?;
+pub fn acquire(place: &impl Place, guest: &Guest, disks: &[Resource]) -> Result<Taken, Error> {
+    if let Some(starter) = place.starter() {
+        return starter.hold(&Asked::of(guest, disks)).map(Taken::There);
+    }
+    let mut described = place.plugin().new_guest(guest)?;
     for disk in disks {
         described.add(disk)?;
     }
-    described.acquire(&Request::default())
+    described.acquire(&Request::default()).map(Taken::Here)
 }
 
 /// Starts a guest that runs until its process is ended.
@@ -268,8 +394,38 @@ pub fn acquire(
 /// # Errors
 ///
 /// The driver's.
-pub fn start(plugin: &Plugin, guest: &Guest, disks: &[Resource]) -> Result<(Running, Process), Error> {
-    let (running, child) = acquire(plugin, guest, disks)?.start(waiting())?;
+pub fn start(place: &impl Place, guest: &Guest, disks: &[Resource]) -> Result<(Running, Process), Error> {
+    start_with(place, guest, disks, &Request::default())
+}
+
+/// The same, with a request of its own.
+///
+/// # Errors
+///
+/// The driver's.
+///
+/// # Panics
+///
+/// If a guest that has asked for itself cannot be attached to.
+pub fn start_with(
+    place: &impl Place,
+    guest: &Guest,
+    disks: &[Resource],
+    request: &Request,
+) -> Result<(Running, Process), Error> {
+    if let Some(starter) = place.starter() {
+        let asked = Asked { request: request.clone(), ..Asked::of(guest, disks) };
+        let started = starter.start(&asked, &waiting())?;
+        let known = guest.clone().with_pid(started.process.id());
+        let attached = place.plugin().attach(&known, Grant::of_state(&started.state))?;
+        let running = attached.child(Policy::default()).unwrap_or_else(|none| panic!("{none}"));
+        return Ok((running, started.process));
+    }
+    let mut described = place.plugin().new_guest(guest)?;
+    for disk in disks {
+        described.add(disk)?;
+    }
+    let (running, child) = described.acquire(request)?.start(waiting())?;
     Ok((running, Process(child)))
 }
 
@@ -362,7 +518,9 @@ macro_rules! each_case {
     ($subject:expr; $($case:ident)*) => { $(
         #[test]
         fn $case() {
-            $crate::cases::$case(&$crate::World::new($subject));
+            if let Some(world) = $crate::World::of($subject) {
+                $crate::cases::$case(&world);
+            }
         }
     )* };
 }

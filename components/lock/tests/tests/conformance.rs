@@ -2,12 +2,27 @@
 
 use lcr_lock_tests::{Locks, Subject, suite};
 
-const NOP: Subject =
-    Subject { interface: "lock.nop", library: None, directory: false, locks: Locks::Nothing };
-const FILE: Subject =
-    Subject { interface: "lock.file", library: None, directory: false, locks: Locks::Resources };
-const WHOLE: Subject =
-    Subject { interface: "lock.whole", library: None, directory: true, locks: Locks::Guests };
+const NOP: Subject = Subject {
+    interface: "lock.nop",
+    library: None,
+    directory: false,
+    locks: Locks::Nothing,
+    elsewhere: None,
+};
+const FILE: Subject = Subject {
+    interface: "lock.file",
+    library: None,
+    directory: false,
+    locks: Locks::Resources,
+    elsewhere: None,
+};
+const WHOLE: Subject = Subject {
+    interface: "lock.whole",
+    library: None,
+    directory: true,
+    locks: Locks::Guests,
+    elsewhere: None,
+};
 
 suite!(nop, NOP);
 suite!(nop_library, Subject { library: Some(("lcr-lock-nop-library", "lock_nop")), ..NOP });

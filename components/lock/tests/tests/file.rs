@@ -8,8 +8,13 @@ use lcr_lock::{Driver as _, Grant, Kind, Lease, Mode, Resource};
 use lcr_lock_tests::programs::{Rival, Starter};
 use lcr_lock_tests::{Locks, Subject, World, acquire, new_guest, soon, start};
 
-const FILE: Subject =
-    Subject { interface: "lock.file", library: None, directory: false, locks: Locks::Resources };
+const FILE: Subject = Subject {
+    interface: "lock.file",
+    library: None,
+    directory: false,
+    locks: Locks::Resources,
+    elsewhere: None,
+};
 const RIVAL: &str = env!("CARGO_BIN_EXE_lock-rival");
 const STARTER: &str = env!("CARGO_BIN_EXE_lock-starter");
 

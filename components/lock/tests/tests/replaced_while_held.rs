@@ -8,8 +8,13 @@ use lcr_lock_tests::programs::Rival;
 use lcr_lock_tests::{Host, Locks, Subject, World, acquire, new_guest, start, stripped};
 use lcr_tests::{Profile, Scratch};
 
-const FILE: Subject =
-    Subject { interface: "lock.file", library: None, directory: false, locks: Locks::Resources };
+const FILE: Subject = Subject {
+    interface: "lock.file",
+    library: None,
+    directory: false,
+    locks: Locks::Resources,
+    elsewhere: None,
+};
 const RIVAL: &str = env!("CARGO_BIN_EXE_lock-rival");
 
 /// How often it is replaced: `LCR_REPLACEMENTS`, else a thousand times.
@@ -27,7 +32,7 @@ fn second_version(scratch: &Scratch) -> std::path::PathBuf {
 /// Version 1 to version 2, or back.
 fn replace(host: &Host, library: &std::path::Path, back: bool) {
     let replaced = if back {
-        host.factory.rollback("lock.file").and_then(|back| back.timeout(Duration::from_secs(30)).run())
+        host.factory.rollback("lock.file").timeout(Duration::from_secs(30)).run()
     } else {
         host.factory.replace("lock.file").with(library).timeout(Duration::from_secs(30)).run()
     };
@@ -49,7 +54,7 @@ fn a_rival_that_tries_all_the_time_never_gets_a_lock() {
     // A guest that has no process yet: the driver alone has its lock, and hands it over.
     let waiting = new_guest("waiting");
     let alone = world.disk("alone");
-    let acquired = acquire(&host, &waiting, std::slice::from_ref(&alone)).unwrap();
+    let acquired = acquire(&host, &waiting, std::slice::from_ref(&alone)).unwrap().here();
     let before = (host.driver().owners(), guest.state().unwrap());
 
     let disks = [&inherited, &plugged, &alone];

@@ -6,14 +6,15 @@
 
 use std::sync::Arc;
 
-use super::super::history::Previous;
+use super::super::history::{Previous, sha256_of};
 use super::super::instance::GateRef;
 use super::super::lines::Line;
+use super::super::offer::Offer;
 use super::super::search::{Hit, Seen};
 use super::super::slot::Slot;
 use super::super::{Inner, Source, Wanted, plan};
 use super::prepared::{Prepared, Target};
-use super::{Ask, Back, ReplaceError, Replaced};
+use super::{Ask, Back, ReplaceError, Replaced, Way};
 use crate::error::ReferenceError;
 use crate::library::Candidate;
 use crate::metadata::{Contract, Interface};
@@ -36,6 +37,13 @@ pub(super) struct Choice {
 impl Choice {
     pub(super) fn make(inner: &Inner, ask: &Ask) -> Result<Self, ReplaceError> {
         let name = &ask.interface;
+        match (&ask.way, &ask.file) {
+            (Way::Nowhere, _) => return Err(ReplaceError::NothingBefore { interface: name.clone() }),
+            (Way::Back(Back { sha256: Some(wanted), .. }), Some(file)) => {
+                Back::same_file(file, Some(sha256_of(file).map_err(|error| error.to_string())), wanted)?;
+            }
+            _ => {}
+        }
         let gates: Vec<GateRef> = inner.gates.all().into_iter().filter(|g| g.head().name() == name).collect();
         let raw = inner.raw_holders(name);
         let mut from: Vec<i32> = gates.iter().map(|g| g.offer().version()).collect();
@@ -54,7 +62,7 @@ impl Choice {
         if let Some(version) = ask.version {
             candidates.retain(|(_, interface)| interface.version == version);
         }
-        let replaces = |interface: &Interface, v: i32| match &ask.back {
+        let replaces = |interface: &Interface, v: i32| match ask.is_back() {
             Some(back) => v == back.from,
             None => v == interface.version || interface.replaces.contains(&v),
         };
@@ -83,13 +91,32 @@ impl Choice {
             return Err(ReplaceError::Kind { interface: name.clone(), to: interface.version, contract });
         }
         from.retain(|v| replaces(&interface, *v));
-        let (gates, others) = gates.into_iter().partition(|g| replaces(&interface, g.offer().version()));
-        let choice =
-            Choice { name: name.clone(), source, interface, gates, others, from, back: ask.back.clone() };
+        let (gates, others) = gates.into_iter().partition(|gate| match ask.is_back() {
+            Some(back) => back.is_of(gate),
+            None => replaces(&interface, gate.offer().version()),
+        });
+        let choice = Choice {
+            name: name.clone(),
+            source,
+            interface,
+            gates,
+            others,
+            from,
+            back: ask.is_back().cloned(),
+        };
         if choice.gates.iter().any(|g| g.close_acceptance().built().head().inside()) {
             return Err(ReplaceError::Inside { interface: name.clone() });
         }
         Ok(choice)
+    }
+
+    /// Are both parts of the way back from one replacement, which was one of several
+    /// versions?
+    pub(super) fn shares(&self, ask: &Ask) -> bool {
+        self.back
+            .as_ref()
+            .zip(ask.is_back())
+            .is_some_and(|(one, other)| (one.from, one.to) != (other.from, other.to))
     }
 
     /// All checks that need no code of the new version.
@@ -111,6 +138,24 @@ impl Choice {
         }
         plan::check(inner, &self.source)?;
         Ok(())
+    }
+
+    /// Does nobody hold a table that cannot be changed?
+    pub(super) fn check_unpinned(&self, inner: &Inner) -> Result<(), ReplaceError> {
+        match self.pinned(inner) {
+            0 => Ok(()),
+            references => Err(ReplaceError::Pinned {
+                interface: self.name.clone(),
+                versions: self.from.clone(),
+                references,
+            }),
+        }
+    }
+
+    /// How many raw references keep the old version.
+    fn pinned(&self, inner: &Inner) -> usize {
+        let raw = inner.raw_holders(&self.name);
+        raw.iter().filter(|(v, _)| self.from.contains(v)).map(|(_, count)| count).sum()
     }
 
     pub(super) fn describe(&self) -> Replaced {
@@ -137,17 +182,16 @@ impl Choice {
         if let (Some(back), Some(file)) = (&self.back, &report.file)
             && let Some(wanted) = &back.sha256
         {
-            back.same_file(file, report.sha256.clone().map(Ok), wanted)?;
+            Back::same_file(file, report.sha256.clone().map(Ok), wanted)?;
         }
-        let raw = inner.raw_holders(&self.name);
-        report.pinned = raw.iter().filter(|(v, _)| self.from.contains(v)).map(|(_, count)| count).sum();
-        let before = match self.gates.first() {
-            Some(gate) => Some(gate.offer()),
-            None => {
-                let version = self.from.last().map_or(Version::any(), |v| Version::exact(*v));
-                inner.source(&self.name, version).and_then(|s| inner.offer(&s, wanted)).ok()
-            }
-        };
+        report.pinned = self.pinned(inner);
+        let mut before: Vec<Offer> = self.gates.iter().map(|gate| gate.offer()).collect();
+        before.sort_by_key(Offer::version);
+        before.dedup_by_key(|offer| offer.version());
+        if before.is_empty() {
+            let version = self.from.last().map_or(Version::any(), |v| Version::exact(*v));
+            before.extend(inner.source(&self.name, version).and_then(|s| inner.offer(&s, wanted)));
+        }
         let mut targets = Vec::new();
         for gate in self.gates {
             let dependencies = Some(inner.dependencies(&offer)?);
@@ -161,12 +205,12 @@ impl Choice {
                 Some(back) => vec![back.from],
                 None => offer.replaces().iter().copied().chain([offer.version()]).collect(),
             },
-            is_back: self.back.is_some(),
+            back: self.back,
             name: self.name,
             offer,
             from: self.from,
             // Here, and not when callers wait: it may have to hash a file.
-            previous: Previous::of(before.as_ref(), self.interface.version),
+            previous: before.iter().map(|old| Previous::of(old, self.interface.version)).collect(),
             _before: before,
             report,
         })
@@ -192,7 +236,7 @@ impl GateRef {
 /// What could be the new version.
 fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, ReplaceError> {
     let name = &ask.interface;
-    if let Some(offer) = ask.back.as_ref().and_then(|back| back.offer.as_ref()) {
+    if let Some(offer) = ask.is_back().and_then(|back| back.offer.as_ref()) {
         let line = Line {
             name: name.clone(),
             answers: vec![offer.version()],

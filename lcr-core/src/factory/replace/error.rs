@@ -155,6 +155,17 @@ pub enum ReplaceError {
         /// Its contract; `None` where it has a raw table.
         contract: Option<String>,
     },
+    /// Raw references cannot be moved to another table, and it was asked that nobody stays
+    /// on the old version.
+    #[error("{}", pinned(.interface, .versions, *.references))]
+    Pinned {
+        /// The interface.
+        interface: String,
+        /// Its versions that are held.
+        versions: Vec<i32>,
+        /// How many references.
+        references: usize,
+    },
     /// The same interface stands twice in one request.
     #[error("`{interface}` stands twice in this request; name each interface once")]
     Twice {
@@ -272,6 +283,15 @@ fn other_kind(interface: &str, to: i32, contract: Option<&str>) -> String {
         None => ("a raw table".to_owned(), "a typed interface"),
     };
     format!("version {to} of `{interface}` is {found}, and what serves is {serves}: callers could not go on")
+}
+
+fn pinned(interface: &str, versions: &[i32], references: usize) -> String {
+    let (holds, it) = if references == 1 { ("reference holds", "it") } else { ("references hold", "them") };
+    format!(
+        "{references} {holds} the table of `{interface}` version {}, which does not say how long it is, so it cannot \
+         be changed under its callers; release {it} first, or replace for later references alone",
+        numbers(versions)
+    )
 }
 
 fn numbers(versions: &[i32]) -> String {

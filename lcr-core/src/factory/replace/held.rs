@@ -184,14 +184,14 @@ fn wait_until_unpinned(prepared: &[Prepared], patience: Patience<'_>) -> Result<
 /// Waits until no call is inside any of the instances that are held, and nobody has
 /// one pinned whose state is to be saved.
 fn wait_until_left(hold: &Hold<'_>, prepared: &[Prepared], patience: Patience<'_>) -> Result<(), NotQuiet> {
-    let Patience { timeout: _, deadline, cancelled } = patience;
+    let Patience { deadline, cancelled, .. } = patience;
     let held: Vec<&InstanceHead> = hold.instances().collect();
-    wait_quiet_unless(&held, Pins::Ignore, Some(deadline), cancelled)?;
+    wait_quiet_unless(&held, Pins::Ignore, deadline, cancelled)?;
     // Nobody is inside any more who could pin, or enter: what is pinned can only
     // become less. What has no state stays with those who have it pinned.
     let saved = each_target(prepared).zip(held).filter(|((_, target), _)| target.hands_state_over());
     let saved: Vec<&InstanceHead> = saved.map(|(_, instance)| instance).collect();
-    wait_quiet_unless(&saved, Pins::Count, Some(deadline), cancelled)
+    wait_quiet_unless(&saved, Pins::Count, deadline, cancelled)
 }
 
 fn save(name: &str, gate: &GateRef) -> Result<Option<Saved>, Failure> {

@@ -9,7 +9,7 @@ use super::super::instance::{Built, Dependencies, GateRef};
 use super::super::lines::Succession;
 use super::super::offer::Offer;
 use super::super::slot::Slot;
-use super::{Failure, ReplaceError, Replaced, Step};
+use super::{Back, Failure, ReplaceError, Replaced, Step};
 
 /// A new version that is loaded, and whose dependencies live.
 pub(super) struct Prepared {
@@ -18,13 +18,13 @@ pub(super) struct Prepared {
     pub(super) others: Vec<GateRef>,
     /// All versions that it replaces, whether they serve or not.
     pub(super) replaces: Vec<i32>,
-    pub(super) is_back: bool,
+    pub(super) back: Option<Back>,
     pub(super) name: String,
     pub(super) offer: Offer,
     pub(super) from: Vec<i32>,
-    pub(super) previous: Option<Previous>,
-    /// Its library is not unloaded before this is dropped.
-    pub(super) _before: Option<Offer>,
+    pub(super) previous: Vec<Previous>,
+    /// Their libraries are not unloaded before this is dropped.
+    pub(super) _before: Vec<Offer>,
     pub(super) report: Replaced,
 }
 
@@ -70,7 +70,9 @@ impl Prepared {
                 continue;
             }
             let version = gate.offer().version();
-            if !self.replaces.contains(&version) {
+            let is_ours =
+                self.back.as_ref().map_or(self.replaces.contains(&version), |back| back.is_of(&gate));
+            if !is_ours {
                 self.others.push(gate);
                 continue;
             }
@@ -99,7 +101,7 @@ impl Prepared {
             offer: self.offer.clone(),
             replaced: &self.replaces,
             places,
-            is_back: self.is_back,
+            back: self.back.as_ref(),
         }
     }
 }

@@ -50,9 +50,7 @@ impl<'g> Closed<'g> {
             successions.iter().flat_map(|new| inner.lines.succeed(new)).collect::<Vec<Line>>()
         });
         let Some(before) = before else { return Ok(None) };
-        for p in prepared {
-            inner.history.remember(&p.name, p.previous.clone());
-        }
+        inner.history.remember(prepared.iter().map(|p| (&*p.name, &*p.previous)));
         Ok(Some(Closed { acceptances, before }))
     }
 

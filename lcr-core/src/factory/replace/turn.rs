@@ -1,8 +1,7 @@
 //! Who may replace, and for how long: one transaction at a time in a process.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::ReplaceError;
@@ -10,19 +9,30 @@ use super::ReplaceError;
 /// How long whoever asked will wait.
 #[derive(Clone, Copy)]
 pub(super) struct Patience<'r> {
-    pub(super) timeout: Duration,
-    pub(super) deadline: Instant,
+    timeout: Duration,
+    /// None: it will wait for ever.
+    pub(super) deadline: Option<Instant>,
     pub(super) cancelled: &'r AtomicBool,
 }
 
-impl Patience<'_> {
+impl<'r> Patience<'r> {
+    /// From `start` on.
+    pub(super) fn new(start: Instant, timeout: Duration, cancelled: &'r AtomicBool) -> Self {
+        Patience { timeout, deadline: start.checked_add(timeout), cancelled }
+    }
+
     /// The same, for a step that begins now.
     pub(super) fn anew(self) -> Self {
-        Patience { deadline: Instant::now() + self.timeout, ..self }
+        Patience::new(Instant::now(), self.timeout, self.cancelled)
+    }
+
+    /// How long it will wait still.
+    fn left(self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |then| then.saturating_duration_since(Instant::now()))
     }
 
     pub(super) fn is_over(self) -> bool {
-        Instant::now() >= self.deadline
+        self.left().is_zero()
     }
 
     /// Is it wanted still?
@@ -34,7 +44,10 @@ impl Patience<'_> {
 /// The right to replace: one transaction at a time in a process.
 pub(in crate::factory) struct Turn;
 
-static TURN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+/// The process one of whose threads has the turn; 0: nobody has. A child of `fork`
+/// finds its parent's number where one of the parent's threads had it, which the child
+/// does not have: so it is free there. (A mutex could have been locked, for good.)
+static HAS: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     /// Does this thread have the turn, or work for one that has it?
@@ -50,18 +63,16 @@ impl Turn {
         if HAS_TURN.get() {
             return Err(ReplaceError::Nested);
         }
-        let mut taken = TURN.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken {
+        let process = std::process::id();
+        let may_take = |has: u32| (has != process).then_some(process);
+        while let Err(has) = HAS.fetch_update(Ordering::Acquire, Ordering::Relaxed, may_take) {
             patience.check()?;
             if patience.is_over() {
                 return Err(ReplaceError::Busy);
             }
             // Nobody wakes us for having been called off.
-            let left = patience.deadline.saturating_duration_since(Instant::now());
-            let left = left.min(Duration::from_millis(50));
-            taken = TURN.1.wait_timeout(taken, left).unwrap_or_else(PoisonError::into_inner).0;
+            wait_while(has, patience.left().min(Duration::from_millis(50)));
         }
-        *taken = true;
         HAS_TURN.set(true);
         Ok(Turn)
     }
@@ -87,7 +98,30 @@ impl Carried {
 impl Drop for Turn {
     fn drop(&mut self) {
         HAS_TURN.set(false);
-        *TURN.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        TURN.1.notify_one();
+        HAS.store(0, Ordering::Release);
+        wake_one();
     }
 }
+
+/// Waits until it is not `has` that has the turn, or for so long.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn wait_while(has: u32, longest: Duration) {
+    use rustix::thread::{Timespec, futex};
+    let longest = Timespec { tv_sec: 0, tv_nsec: longest.subsec_nanos().into() };
+    // Woken, changed, interrupted or over: whoever waits looks again.
+    let _ = futex::wait(&HAS, futex::Flags::PRIVATE, has, Some(&longest));
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+fn wake_one() {
+    use rustix::thread::futex;
+    let _ = futex::wake(&HAS, futex::Flags::PRIVATE, 1);
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn wait_while(_: u32, longest: Duration) {
+    std::thread::park_timeout(longest.min(Duration::from_millis(1)));
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn wake_one() {}

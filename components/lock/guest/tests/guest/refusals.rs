@@ -59,7 +59,7 @@ fn a_driver_that_is_not_there() {
         125,
         &["--name", "web", "--driver", "lock.absent"],
         &["true"],
-        "compiled in: lock.file, lock.nop;",
+        "compiled in: lock.file, lock.nop, lock.sanlock;",
     );
 }
 

@@ -1,0 +1,77 @@
+//! Rust programs with C components, compiled in by the build-script helper and found.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+use lcr_tests::{Profile, build};
+
+use crate::world::{World, must};
+
+/// The program, linked by this linker, as a file of the test's directory.
+fn rust_host(world: &World, linker: &str) -> Option<PathBuf> {
+    // It is linked in one place.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let built = build(&["lcr-capi-host"], Profile::Dev);
+    // rust-lld is what rustc links with by itself.
+    let is_own = linker == "rust-lld";
+    let flags = [String::from("-Clinker-features=-lld"), format!("-Clink-arg=-fuse-ld={linker}")];
+    let flags = if is_own { &[][..] } else { &flags };
+    if !is_own {
+        lcr_tests::program(&format!("ld.{linker}"), "install binutils")?;
+    }
+    let mut cargo = lcr_tests::cargo();
+    cargo.args(["rustc", "--locked", "-p", "lcr-capi-host", "--bin", "rust_host", "--target-dir"]);
+    let program = built.program("rust_host");
+    let target = program.ancestors().find(|above| above.join(".rustc_info.json").is_file()).unwrap();
+    must(cargo.arg(target).arg("--").args(flags));
+    let copy = world.path().join(format!("rust-host-{linker}"));
+    std::fs::copy(&program, &copy).unwrap();
+    Some(copy)
+}
+
+fn linked_by(linker: &str) {
+    let Some(world) = World::new() else { return };
+    let Some(host) = rust_host(&world, linker) else { return };
+    // Is it what it is called?
+    if let Some(readelf) = lcr_tests::program("readelf", "install binutils") {
+        let comment = lcr_tests::stdout(Command::new(readelf).args(["-p", ".comment"]).arg(&host));
+        assert_eq!(comment.contains("LLD"), linker == "rust-lld", "{comment}");
+    }
+    assert_eq!(
+        world.says(&host, &["plain:0", "iface1:0", "asks:0"]),
+        "plain 0 constructed with 0xc0de\nplain 0 func1\nplain 0 destroyed with 0xc0de\niface1 func1\n\
+         plain 0 constructed with (nil)\nplain 0 constructed with 0xc0de\nplain 0 func1\n\
+         plain 0 destroyed with 0xc0de\nplain 0 destroyed with (nil)\n",
+        "{linker}"
+    );
+    // External ones find the calls in the program, whoever links it.
+    world.library("components/late.lcrso", "late.c", &[]);
+    world.library("components/references.lcrso", "references.c", &[]);
+    let asks = |what: &[&str]| {
+        let mut command = world.command(&host, what);
+        crate::world::said(command.env("LCR_PATH", world.path().join("components")))
+    };
+    assert_eq!(
+        asks(&["late:0", "references:0"]),
+        "late\nplain 0 constructed with (nil)\nplain 0 func1\nplain 0 destroyed with (nil)\nreleased 0\n",
+        "{linker}"
+    );
+    assert!(asks(&["versions:0"]).starts_with("no component offers `versions` version 0;"), "{linker}");
+}
+
+#[test]
+fn linked_by_bfd() {
+    linked_by("bfd");
+}
+
+#[test]
+fn linked_by_gold() {
+    linked_by("gold");
+}
+
+#[test]
+fn linked_by_rust_lld() {
+    linked_by("rust-lld");
+}
