@@ -1,6 +1,7 @@
 //! What is locked, and how.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use lcr_core::Abi;
@@ -108,7 +109,9 @@ impl Resource {
     #[must_use]
     pub fn is_same(&self, other: &Resource) -> bool {
         match (self, other) {
-            (Resource::Disk(Disk { path, mode: _ }), Resource::Disk(other)) => *path == other.path,
+            (Resource::Disk(Disk { path, mode: _ }), Resource::Disk(other)) => {
+                is_same_path(path, &other.path)
+            }
             (Resource::Lease(lease), Resource::Lease(other)) => {
                 let Lease { name, lockspace, path, offset, mode: _ } = lease;
                 (name, lockspace, path, offset) == (&other.name, &other.lockspace, &other.path, &other.offset)
@@ -116,6 +119,28 @@ impl Resource {
             (Resource::Disk(_), Resource::Lease(_)) | (Resource::Lease(_), Resource::Disk(_)) => false,
         }
     }
+}
+
+/// Whether both name one file as they stand: `/a//b` is `/a/b`.
+///
+/// A guest with a thousand disks compares half a million pairs, and component by component
+/// that takes longer than all locks. Nearly all differ within their last component, which
+/// can be seen in their last bytes.
+fn is_same_path(one: &Path, other: &Path) -> bool {
+    let (bytes, others) = (one.as_os_str().as_bytes(), other.as_os_str().as_bytes());
+    // A slash or dot at the end may mean nothing.
+    let plain = |bytes: &[u8]| bytes.last().is_some_and(|last| !b"/.".contains(last));
+    if plain(bytes) && plain(others) {
+        for (byte, its) in bytes.iter().rev().zip(others.iter().rev()) {
+            if byte != its {
+                return false;
+            }
+            if *byte == b'/' {
+                break;
+            }
+        }
+    }
+    one == other
 }
 
 /// `disk /srv/a.img (exclusive)`, `lease web of lockspace space at /srv/leases+1048576 (shared)`.
@@ -156,6 +181,18 @@ mod tests {
         assert!(disk.is_same(&Resource::disk("/srv/a.img", Mode::Shared)));
         assert!(!disk.is_same(&Resource::disk("/srv/b.img", Mode::Exclusive)));
         assert!(!lease.is_same(&unnamed) && !lease.is_same(&disk) && lease.is_same(&lease.clone()));
+    }
+
+    #[test]
+    fn a_path_is_the_same_however_it_is_written() {
+        let paths =
+            ["/a/b", "/a//b", "/a/./b", "/a/b/", "/a/b/.", "a/b", "b", "/b", "xb", "/a/xb", "/c/b", "", "."];
+        let more = ["..", "/a/..", "/a/b.", "/a.", "/a/b/..", "/", "//", "./b"];
+        for one in paths.iter().chain(&more).map(Path::new) {
+            for other in paths.iter().chain(&more).map(Path::new) {
+                assert_eq!(is_same_path(one, other), one == other, "{one:?} {other:?}");
+            }
+        }
     }
 
     #[test]

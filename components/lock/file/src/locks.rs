@@ -377,8 +377,9 @@ impl Locks {
             entry.must_be(NAME, operation, &[Stage::Described, Stage::Acquired, Stage::Released])?;
             drop_if_ended(entry);
             let state = record(entry).to_string();
-            for resource in entry.resources.clone() {
-                self.give_up(entry, operation, &resource)?;
+            // The last first: each is found, and taken out, at once.
+            for resource in entry.resources.clone().iter().rev() {
+                self.give_up(entry, operation, resource)?;
             }
             entry.stage = Stage::Released;
             write_down(entry, operation)?;
@@ -476,8 +477,8 @@ impl Locks {
                 // The other side has the same open files: unlocking would be for it, too.
                 entry.own.held.clear();
             } else {
-                for resource in entry.resources.clone() {
-                    self.give_up(entry, operation, &resource)?;
+                for resource in entry.resources.clone().iter().rev() {
+                    self.give_up(entry, operation, resource)?;
                 }
             }
             entry.stage = Stage::Left;
@@ -728,7 +729,7 @@ impl Locks {
 
     /// Gives one up, held by this owner or by its guest's process.
     fn give_up(&self, entry: &mut Its, operation: Operation, resource: &Resource) -> Result<(), Error> {
-        let at = entry.own.held.iter().position(|held| held.resource.is_same(resource));
+        let at = entry.own.held.iter().rposition(|held| held.resource.is_same(resource));
         let failed = |error: std::io::Error| system(operation, "it cannot be unlocked", error).on(resource);
         if let Some(at) = at {
             let held = &mut entry.own.held[at];
