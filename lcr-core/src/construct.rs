@@ -42,6 +42,13 @@ pub trait Construct: Sized {
     /// Makes the object. What it requires has been constructed before, and is
     /// reached through [`Context::require`].
     ///
+    /// It may start threads, and these may reference what is being constructed: they
+    /// wait until it is. So it must not wait for such a thread; if it does, the thread's
+    /// reference is refused at last
+    /// ([`Builder::construct_wait`](crate::factory::Builder::construct_wait)). What it
+    /// references itself, on its own thread, is refused at once where it would wait for
+    /// this very construction.
+    ///
     /// # Errors
     ///
     /// Whatever keeps it from being made. The reference then fails with this

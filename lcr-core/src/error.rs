@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::contract::Mismatch;
 use crate::library::LoadError;
@@ -115,6 +116,24 @@ pub enum ReferenceError {
         /// What waits for what.
         path: Vec<String>,
     },
+    /// Another thread has been constructing or releasing the interface for too long; it
+    /// may be waiting for the very thread that is refused here.
+    #[error(
+        "`{name}` is still being {stage} by another thread ({thread}) after {patience:?}: if that one waits for \
+         this thread, neither goes on; a constructor may start a thread that references what it constructs, but \
+         must not wait for it; if it only takes long, allow more: LCR_CONSTRUCT_WAIT=SECONDS or \
+         Builder::construct_wait"
+    )]
+    Waited {
+        /// The interface's name.
+        name: String,
+        /// `constructed` or `released`.
+        stage: &'static str,
+        /// Which thread: its name and its number.
+        thread: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
     /// An ELF constructor of a library referenced something while that was being loaded.
     #[error(
         "`{name}` was referenced by an ELF constructor of a library that is being loaded: \
@@ -213,6 +232,7 @@ impl ReferenceError {
             ReferenceError::Dependency { .. } => "dependency",
             ReferenceError::Construct { .. } => "construct",
             ReferenceError::Reentered { .. } | ReferenceError::WhileLoading { .. } => "reentered",
+            ReferenceError::Waited { .. } => "waited",
             ReferenceError::Load(_)
             | ReferenceError::Unreadable(_)
             | ReferenceError::Changing { .. }

@@ -38,6 +38,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use once_cell::sync::{Lazy, OnceCell};
 
@@ -140,6 +141,7 @@ pub(crate) struct Inner {
     number: u64,
     search: Search,
     policy: Policy,
+    construct_wait: Duration,
     services: OnceCell<&'static Services>,
     /// Held while a library is mapped: two references at once map it once.
     loading: Mutex<()>,
@@ -199,7 +201,11 @@ pub struct Builder {
     without_environment: bool,
     registrations: Option<Vec<&'static Registration>>,
     policy: Option<Policy>,
+    construct_wait: Option<Duration>,
 }
+
+/// How long a reference waits for another thread that constructs the same.
+const CONSTRUCT_WAIT: Duration = Duration::from_secs(30);
 
 impl Builder {
     /// Searches this directory, or takes this file into account, after those that
@@ -209,7 +215,7 @@ impl Builder {
         self
     }
 
-    /// Does not look at `LCR_PATH`.
+    /// Does not look at `LCR_PATH` and `LCR_CONSTRUCT_WAIT`.
     pub fn without_environment(mut self) -> Self {
         self.without_environment = true;
         self
@@ -227,6 +233,18 @@ impl Builder {
         self
     }
 
+    /// How long a reference waits while another thread constructs the same singleton, or
+    /// releases it, before it is refused ([`ReferenceError::Waited`]). Without this,
+    /// `LCR_CONSTRUCT_WAIT` says it, in seconds (`0.5`), and else it is 30 seconds.
+    ///
+    /// A constructor that waits for a thread which references what is being constructed
+    /// would wait for ever; so it is refused at last. Raise it where constructors take
+    /// longer than this.
+    pub fn construct_wait(mut self, longest: Duration) -> Self {
+        self.construct_wait = Some(longest);
+        self
+    }
+
     /// The factory. Nothing is read or indexed before the first reference.
     #[must_use]
     pub fn build(self) -> Factory {
@@ -239,7 +257,11 @@ impl Builder {
     }
 
     fn numbered(self, number: u64) -> Factory {
-        let Builder { mut places, without_environment, registrations, policy } = self;
+        let Builder { mut places, without_environment, registrations, policy, construct_wait } = self;
+        let said = || {
+            let seconds = std::env::var("LCR_CONSTRUCT_WAIT").ok().filter(|_| !without_environment)?;
+            Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
+        };
         // With more rights than its caller's, a program does not let the caller choose.
         if !without_environment
             && !crate::library::is_secure()
@@ -251,6 +273,7 @@ impl Builder {
             inner: Arc::new(Inner {
                 number,
                 policy: policy.unwrap_or_default(),
+                construct_wait: construct_wait.or_else(said).unwrap_or(CONSTRUCT_WAIT),
                 services: OnceCell::new(),
                 loading: Mutex::default(),
                 loaded: Mutex::default(),
@@ -603,7 +626,7 @@ impl Inner {
             let _work = Work::once(self.number, source.lasting_name(self), source.version(self))?;
             return build(None);
         };
-        let gate = slot.live_or(|| build(Some(Arc::clone(&slot))))?;
+        let gate = slot.live_or(self.construct_wait, || build(Some(Arc::clone(&slot))))?;
         match wanted {
             Some(wanted) => Ok(Gate::accepted(gate, wanted)?),
             None => Ok(gate),

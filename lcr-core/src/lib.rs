@@ -92,6 +92,7 @@ pub mod construct;
 pub mod context;
 pub mod contract;
 pub mod descriptor;
+mod elf;
 pub mod entry;
 pub mod error;
 pub mod factory;

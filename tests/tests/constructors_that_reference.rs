@@ -125,6 +125,18 @@ fn two_threads_whose_constructors_reference_each_other_both_end() {
 }
 
 #[test]
+fn a_constructor_that_waits_for_a_thread_which_references_it_gets_an_error() {
+    for program in PROVIDERS {
+        let said = printed(DEV.program(program).env("LCR_CONSTRUCT_WAIT", "0.2").args(["things", "joins"]));
+        let begins = "joins constructor\nconstruct: the constructor of `joins` version 0 (";
+        assert!(said.starts_with(begins), "{program}: {said}");
+        let waited = "failed: `joins` is still being constructed by another thread (";
+        assert!(said.contains(waited) && said.contains(") after 200ms: if that one"), "{program}: {said}");
+        assert!(said.ends_with("\nreleasing\n"), "{program}: {said}");
+    }
+}
+
+#[test]
 fn a_constructor_may_reference_what_has_nothing_to_do_with_it() {
     everywhere(
         &DEV,

@@ -8,6 +8,7 @@ mod programs;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use lcr_core::{Factory, ReferenceError, Version};
 use lcr_tests::Scratch;
@@ -222,6 +223,19 @@ fn the_words_of_the_others() {
         "reentered",
         "`a` was referenced while it was being released on the same path: a → b; a constructor reaches what it \
          needs through `requires(…)` and `Context::require`",
+    );
+    refused::<()>(
+        Err(ReferenceError::Waited {
+            name: "a".into(),
+            stage: "released",
+            thread: "\"main\", number 7".into(),
+            patience: Duration::from_secs(30),
+        }),
+        &directory,
+        "waited",
+        "`a` is still being released by another thread (\"main\", number 7) after 30s: if that one waits for this \
+         thread, neither goes on; a constructor may start a thread that references what it constructs, but must \
+         not wait for it; if it only takes long, allow more: LCR_CONSTRUCT_WAIT=SECONDS or Builder::construct_wait",
     );
     refused::<()>(
         Err(ReferenceError::Construct {

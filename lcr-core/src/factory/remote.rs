@@ -145,7 +145,7 @@ unsafe fn answer(
 
 /// The kind as a constant, which outlives the error.
 fn kind_of(error: &ReferenceError) -> RawStr {
-    const KINDS: [&str; 10] = [
+    const KINDS: [&str; 11] = [
         "not-found",
         "duplicate",
         "contract",
@@ -154,6 +154,7 @@ fn kind_of(error: &ReferenceError) -> RawStr {
         "dependency",
         "construct",
         "reentered",
+        "waited",
         "load",
         "static",
     ];

@@ -9,15 +9,23 @@
 //! Work is followed, not threads: a library's constructor runs on a thread of its
 //! own, yet belongs to the reference that caused it ([`Work`]).
 //!
+//! Nobody sees, however, that a constructor waits for a *thread* that it has started, and
+//! that this thread references what the constructor constructs: the thread's references
+//! are a line of their own, and most threads that reference do so for nobody's sake but
+//! their own. Only time tells the one from the other. So nobody waits for longer than the
+//! factory's patience ([`Builder::construct_wait`](super::Builder::construct_wait)); who
+//! has waited so long gets an error that names the thread that it waited for.
+//!
 //! What is constructed at each reference has no slot, and cannot wait; but its
 //! constructor could reference it again, and again, until the stack is full. So
 //! [`Work::once`] refuses it where the same line constructs it already.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::replace::Turn;
 use crate::error::ReferenceError;
@@ -34,7 +42,7 @@ pub(crate) struct Slot {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Empty,
-    Busy { work: u64, stage: &'static str },
+    Busy { work: u64, stage: &'static str, thread: i32 },
     Live(*const GateHead),
 }
 
@@ -71,13 +79,17 @@ impl Slot {
     }
 
     /// The live gate with a count for the caller, or else what `build` makes: a
-    /// gate that has the caller's count already.
+    /// gate that has the caller's count already. Others that build or release it are
+    /// waited for, each of them for as long as `patience`.
     pub(crate) fn live_or<E: From<ReferenceError>>(
         &self,
+        patience: Duration,
         build: impl FnOnce() -> Result<*const GateHead, E>,
     ) -> Result<*const GateHead, E> {
         let work = Work::enter(&self.name);
         let mut state = self.lock();
+        // Whom we wait for, and until when.
+        let mut waits: Option<(u64, Instant)> = None;
         loop {
             match *state {
                 State::Live(gate) => {
@@ -85,15 +97,27 @@ impl Slot {
                     unsafe { retain(gate) };
                     return Ok(gate);
                 }
-                State::Busy { work: other, stage } => {
+                State::Busy { work: other, stage, thread } => {
                     let waiting = work.wait_for(other, self, stage)?;
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    let now = Instant::now();
+                    let since = match waits {
+                        Some((same, since)) if same == other => since,
+                        _ => now,
+                    };
+                    waits = Some((other, since));
+                    let Some(left) = patience.checked_sub(now - since).filter(|left| !left.is_zero()) else {
+                        drop(state);
+                        let (name, thread) = (self.name.clone(), thread_name(thread));
+                        return Err(ReferenceError::Waited { name, stage, thread, patience }.into());
+                    };
+                    let woken = self.changed.wait_timeout(state, left);
+                    state = woken.unwrap_or_else(PoisonError::into_inner).0;
                     drop(waiting);
                 }
                 State::Empty => break,
             }
         }
-        *state = State::Busy { work: work.id, stage: "constructed" };
+        *state = State::Busy { work: work.id, stage: "constructed", thread: this_thread() };
         drop(state);
         // Whatever ends the building, an unwinding included, the slot is let go.
         let mut built = Leave { slot: self, next: State::Empty };
@@ -115,11 +139,32 @@ impl Slot {
             return;
         }
         let work = Work::enter(&self.name);
-        *state = State::Busy { work: work.id, stage: "released" };
+        *state = State::Busy { work: work.id, stage: "released", thread: this_thread() };
         drop(state);
         let leave = Leave { slot: self, next: State::Empty };
         destroy();
         drop(leave);
+    }
+}
+
+/// The system's number of the calling thread.
+fn this_thread() -> i32 {
+    thread_local! {
+        // Asked for once: a system call takes longer than many a constructor. After a fork
+        // it is the parent's, and no more than a word in a message.
+        static THREAD: Cell<i32> = const { Cell::new(0) };
+    }
+    if THREAD.get() == 0 {
+        THREAD.set(rustix::thread::gettid().as_raw_nonzero().get());
+    }
+    THREAD.get()
+}
+
+/// A thread as a person may find it: `"main", number 4711`.
+fn thread_name(thread: i32) -> String {
+    match std::fs::read_to_string(format!("/proc/self/task/{thread}/comm")) {
+        Ok(name) => format!("\"{}\", number {thread}", name.trim_end()),
+        Err(_) => format!("number {thread}, which has ended"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The little that loading must know of an ELF file: whether it is for this
 //! machine, and what its dynamic section asks for. Read by the program headers,
-//! as the dynamic linker does; section headers may be missing or lie.
+//! as the dynamic linker does; section headers may be missing or lie. Read by offset,
+//! which the dynamic linker does not: so the two must agree ([`elf`](crate::elf)).
 
 use std::fs::File;
 
 use super::verify::read_at;
+use crate::elf::{self, Lie, PROGRAM_HEADER, Segment};
 
 /// What the dynamic section says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +18,6 @@ pub(super) struct Dynamic {
 }
 
 const HEADER: usize = 64;
-const PROGRAM_HEADER: usize = 56;
-const LOAD: u32 = 1;
-const DYNAMIC: u32 = 2;
 const NEEDED: u64 = 1;
 const STRTAB: u64 = 5;
 const RPATH: u64 = 15;
@@ -40,10 +39,6 @@ const MACHINE: u16 = 0;
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_ne_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -81,35 +76,42 @@ impl Dynamic {
         }
         let table = read_at(file, u64_at(&header, 32), count * PROGRAM_HEADER)
             .map_err(|_| "its program headers lie beyond its end".to_owned())?;
-        let headers: Vec<&[u8]> = table.chunks_exact(PROGRAM_HEADER).collect();
+        let segments = Segment::all(&table);
         // The dynamic linker would map what is missing all the same, and the process would
         // die of a SIGBUS when it gets there.
-        for header in headers.iter().filter(|header| u32_at(header, 0) == LOAD) {
-            let end = u64_at(header, 8).checked_add(u64_at(header, 32));
+        for segment in segments.iter().filter(|segment| segment.is_loaded()) {
+            let end = segment.offset.checked_add(segment.size);
             if end.is_none_or(|end| end > size) {
                 return Err(format!("it is truncated: it has {size} bytes, and a segment ends beyond them"));
             }
         }
-        let Some(dynamic) = headers.iter().find(|header| u32_at(header, 0) == DYNAMIC) else {
+        elf::agree(&segments, u64_at(&header, 32)).map_err(damaged)?;
+        let Some(dynamic) = segments.iter().find(|segment| segment.is_dynamic()) else {
             return Err("it has no dynamic section".into());
         };
-        let length = u64_at(dynamic, 32);
+        let length = dynamic.size;
         if length > DYNAMIC_MAX {
             return Err(format!("its dynamic section has {length} bytes"));
         }
-        let entries = read_at(file, u64_at(dynamic, 8), length as usize)
+        let bytes = read_at(file, dynamic.offset, length as usize)
             .map_err(|_| "its dynamic section lies beyond its end".to_owned())?;
-        let entries: Vec<(u64, u64)> = entries
+        let entries: Vec<(u64, u64)> = bytes
             .chunks_exact(16)
             .map(|entry| (u64_at(entry, 0), u64_at(entry, 8)))
             .take_while(|entry| entry.0 != 0)
             .collect();
+        // The dynamic linker reads on until there is an end.
+        if entries.len() * 16 + 16 > bytes.len() {
+            return Err("its dynamic section has no end".into());
+        }
+        elf::linkable(&header, &segments, &entries, &|offset, size| read_at(file, offset, size))
+            .map_err(damaged)?;
         let value = |tag| entries.iter().find(|entry| entry.0 == tag).map(|entry| entry.1);
         let nodelete = value(FLAGS_1).is_some_and(|flags| flags & NODELETE != 0);
         let mut origin = None;
         let texts = entries.iter().filter(|entry| [NEEDED, RPATH, RUNPATH].contains(&entry.0));
         for &(_, offset) in texts {
-            let strings = value(STRTAB).and_then(|address| in_file(&headers, address));
+            let strings = value(STRTAB).and_then(|address| elf::in_file(&segments, address));
             let at = strings.and_then(|strings| strings.checked_add(offset)).filter(|&at| at < size);
             let at = at.ok_or("its dynamic strings lie beyond its end")?;
             let bytes =
@@ -124,10 +126,6 @@ impl Dynamic {
     }
 }
 
-/// Where in the file an address stands.
-fn in_file(headers: &[&[u8]], address: u64) -> Option<u64> {
-    headers.iter().filter(|header| u32_at(header, 0) == LOAD).find_map(|header| {
-        let within = address.checked_sub(u64_at(header, 16))?;
-        (within < u64_at(header, 32)).then(|| u64_at(header, 8).checked_add(within))?
-    })
+fn damaged(Lie { wanted, found }: Lie) -> String {
+    format!("its headers are damaged: wanted {wanted}, found {found}; copy or build it again")
 }

@@ -11,12 +11,13 @@
 //! without an owner, which begins with a zero too, is reserved, and has no types.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use super::{FileKind, MAX_NOTES, Problem, Source};
+use crate::elf::{self, Lie, PROGRAM_HEADER as PHDR, Segment};
 use crate::note::{OWNER, TYPE_JSON};
 
 const EHDR: usize = 64;
-const PHDR: usize = 56;
 /// What Linux takes when it starts a program.
 const MAX_PHDRS: usize = 65536 / PHDR;
 /// A dynamic section is a few dozen entries of 16 bytes.
@@ -27,8 +28,6 @@ const HEAD: usize = 4096;
 
 const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
-const PT_LOAD: u32 = 1;
-const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
 const DT_NULL: u64 = 0;
@@ -70,14 +69,6 @@ impl Elf {
     }
 }
 
-/// A program header.
-struct Segment {
-    kind: u32,
-    offset: u64,
-    size: u64,
-    align: u64,
-}
-
 /// A file with its first page at hand.
 struct Reader<'s, S: ?Sized> {
     source: &'s S,
@@ -90,7 +81,7 @@ pub(super) fn read<S: Source + ?Sized>(source: &S, ask_kind: bool) -> Result<Elf
     let reader = Reader::new(source)?;
     let header = reader.header()?;
     let segments = reader.segments(&header)?;
-    let kind = reader.kind(u16_at(&header, 16), &segments, ask_kind)?;
+    let (kind, dynamic) = reader.kind(u16_at(&header, 16), &segments, ask_kind)?;
 
     let total = segments.iter().filter(|s| s.kind == PT_NOTE).fold(0u64, |sum, s| sum.saturating_add(s.size));
     if total > MAX_NOTES {
@@ -111,7 +102,23 @@ pub(super) fn read<S: Source + ?Sized>(source: &S, ask_kind: bool) -> Result<Elf
         }
         elf.segments.push(bytes);
     }
+    // What was read by offset is what the dynamic linker will see by address.
+    elf::agree(&segments, u64_at(&header, 32))?;
+    if kind == FileKind::Library && !dynamic.is_empty() {
+        let read = |offset, size| {
+            let mut bytes = vec![0; size];
+            let count = source.read_at(&mut bytes, offset)?;
+            if count < size { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+        };
+        elf::linkable(&header, &segments, &dynamic, &read)?;
+    }
     Ok(elf)
+}
+
+impl From<Lie> for Problem {
+    fn from(Lie { wanted, found }: Lie) -> Self {
+        Problem::Header { wanted, found }
+    }
 }
 
 impl<'s, S: Source + ?Sized> Reader<'s, S> {
@@ -198,29 +205,27 @@ impl<'s, S: Source + ?Sized> Reader<'s, S> {
             return Err(Problem::Header { wanted: "program headers of 56 bytes", found });
         }
         let bytes = self.take("the program headers", offset, (size * count) as u64)?;
-        let segments: Vec<_> = bytes
-            .chunks_exact(PHDR)
-            .map(|bytes| Segment {
-                kind: u32_at(bytes, 0),
-                offset: u64_at(bytes, 8),
-                size: u64_at(bytes, 32),
-                align: u64_at(bytes, 48),
-            })
-            .collect();
+        let segments = Segment::all(&bytes);
         // A half-copied file is often whole as far as its notes go, and would
         // kill its user with a bus error once it is loaded.
-        for segment in segments.iter().filter(|s| s.kind == PT_LOAD) {
+        for segment in segments.iter().filter(|s| s.is_loaded()) {
             self.check("a loaded segment", segment.offset, segment.size)?;
         }
         Ok(segments)
     }
 
-    fn kind(&self, file_type: u16, segments: &[Segment], ask: bool) -> Result<FileKind, Problem> {
+    /// What kind of file it is, and the dynamic section, as far as that was read for it.
+    fn kind(
+        &self,
+        file_type: u16,
+        segments: &[Segment],
+        ask: bool,
+    ) -> Result<(FileKind, Vec<(u64, u64)>), Problem> {
         if file_type == ET_EXEC || segments.iter().any(|s| s.kind == PT_INTERP) {
-            return Ok(FileKind::Executable);
+            return Ok((FileKind::Executable, Vec::new()));
         }
-        let Some(dynamic) = segments.iter().find(|s| s.kind == PT_DYNAMIC) else {
-            return Ok(FileKind::Library);
+        let Some(dynamic) = segments.iter().find(|s| s.is_dynamic()) else {
+            return Ok((FileKind::Library, Vec::new()));
         };
         if dynamic.size > MAX_DYNAMIC {
             let found = format!("{} bytes", dynamic.size);
@@ -228,15 +233,16 @@ impl<'s, S: Source + ?Sized> Reader<'s, S> {
         }
         if !ask {
             self.check("the dynamic section", dynamic.offset, dynamic.size)?;
-            return Ok(FileKind::Library);
+            return Ok((FileKind::Library, Vec::new()));
         }
         let bytes = self.take("the dynamic section", dynamic.offset, dynamic.size)?;
-        let pie = bytes
+        let entries: Vec<(u64, u64)> = bytes
             .chunks_exact(16)
             .map(|entry| (u64_at(entry, 0), u64_at(entry, 8)))
             .take_while(|&(tag, _)| tag != DT_NULL)
-            .any(|(tag, value)| tag == DT_FLAGS_1 && value & DF_1_PIE != 0);
-        Ok(if pie { FileKind::Executable } else { FileKind::Library })
+            .collect();
+        let pie = entries.iter().any(|&(tag, value)| tag == DT_FLAGS_1 && value & DF_1_PIE != 0);
+        Ok((if pie { FileKind::Executable } else { FileKind::Library }, entries))
     }
 }
 

@@ -26,11 +26,23 @@ pub(crate) struct Segment {
     /// What the program header says, where it is not the truth.
     pub(crate) offset: Option<u64>,
     pub(crate) size: Option<u64>,
+    /// Where the offset is else.
+    pub(crate) address: Option<u64>,
+    /// The size in the file else.
+    pub(crate) in_memory: Option<u64>,
 }
 
 impl Segment {
     pub(crate) fn new(kind: u32, align: u64, bytes: impl Into<Vec<u8>>) -> Segment {
-        Segment { kind, align, bytes: bytes.into(), offset: None, size: None }
+        Segment { kind, align, bytes: bytes.into(), offset: None, size: None, address: None, in_memory: None }
+    }
+
+    /// A dynamic section with what no shared object is without: a string table and a
+    /// symbol table, at address 0 and empty; and `more`.
+    pub(crate) fn dynamic(more: &[u64]) -> Segment {
+        let words = [&[5, 0, 10, 1, 6, 0], more, &[0, 0]].concat();
+        let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        Segment::new(PT_DYNAMIC, 8, bytes)
     }
 
     pub(crate) fn notes(notes: &[Vec<u8>]) -> Segment {
@@ -87,16 +99,22 @@ impl Elf {
         assert_eq!(file.len(), 64);
 
         let mut at = 64 + 56 * self.segments.len() as u64;
+        let end = at + self.segments.iter().map(|s| s.bytes.len() as u64).sum::<u64>();
+        let only_one = self.segments.iter().filter(|s| s.kind == PT_LOAD).count() == 1;
         let mut contents: Vec<u8> = Vec::new();
         for segment in &self.segments {
             let size = segment.bytes.len() as u64;
+            // The only loaded segment is the whole file, unless it says something else.
+            let is_whole = segment.kind == PT_LOAD && only_one && size == 0;
+            let (offset, size_said) = if is_whole { (0, end) } else { (at, size) };
+            let (offset, size_said) = (segment.offset.unwrap_or(offset), segment.size.unwrap_or(size_said));
             file.extend(segment.kind.to_le_bytes());
             file.extend(4u32.to_le_bytes());
-            file.extend(segment.offset.unwrap_or(at).to_le_bytes());
-            file.extend(at.to_le_bytes());
-            file.extend(at.to_le_bytes());
-            file.extend(segment.size.unwrap_or(size).to_le_bytes());
-            file.extend(segment.size.unwrap_or(size).to_le_bytes());
+            let address = segment.address.unwrap_or(offset);
+            let in_memory = segment.in_memory.unwrap_or(size_said);
+            for word in [offset, address, address, size_said, in_memory] {
+                file.extend(word.to_le_bytes());
+            }
             file.extend(segment.align.to_le_bytes());
             contents.extend(&segment.bytes);
             at += size;

@@ -7,13 +7,14 @@ mod corpus;
 mod hostile;
 mod refusals;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use builder::{Elf, PT_DYNAMIC, PT_INTERP, PT_NOTE, Segment, aligned_note, lcr_note, note};
+use builder::{Elf, PT_INTERP, PT_NOTE, Segment, aligned_note, lcr_note, note};
 use lcr_core::metadata::{
-    Component, Contract, ContractNote, FileKind, Interface, LibraryNote, Metadata, Method,
+    Component, Contract, ContractNote, FileKind, Interface, LibraryNote, Metadata, Method, Problem,
 };
 use serde_json::json;
 
@@ -120,7 +121,7 @@ fn a_descriptor_is_read_without_moving_it() {
 
 #[test]
 fn notes_far_behind_the_first_page_are_read() {
-    let mut elf = Elf::library().with(Segment::new(builder::PT_LOAD, 4096, vec![0xcc; 100_000]));
+    let mut elf = Elf::library().with(Segment::new(0, 4096, vec![0xcc; 100_000]));
     elf = elf.with(Segment::notes(&[lcr_note(ENGLISH)]));
     let path = file("far.so", &elf.build());
     assert_eq!(names(&Metadata::read(path).unwrap()), ["english"]);
@@ -142,6 +143,29 @@ fn the_system_s_own_libraries_and_programs_are_read() {
     let libc = mappings.split_whitespace().find(|word| word.contains("libgcc_s")).unwrap();
     let library = Metadata::read(libc).unwrap();
     assert_eq!((library.kind, library.components), (FileKind::Library, vec![]));
+}
+
+#[test]
+fn no_library_of_this_system_is_said_to_contradict_itself() {
+    // Where this program's own libraries are, and where cargo looks for some.
+    let mappings = fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = mappings.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new);
+    let named = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    let named = named.split(':').filter(|path| !path.is_empty()).map(PathBuf::from);
+    let directories: BTreeSet<PathBuf> =
+        mapped.filter_map(Path::parent).map(Path::to_path_buf).chain(named).collect();
+    let mut sound = 0;
+    for path in directories.iter().filter_map(|path| fs::read_dir(path).ok()).flatten() {
+        let path = path.unwrap().path();
+        if !path.is_file() || !path.file_name().unwrap().to_string_lossy().contains(".so") {
+            continue;
+        }
+        match Metadata::read(&path) {
+            Ok(_) => sound += 1,
+            Err(error) => assert!(!matches!(error.problem(), Problem::Header { .. }), "{error}"),
+        }
+    }
+    assert!(sound > 5, "{sound} in {directories:?}");
 }
 
 #[test]
@@ -249,16 +273,13 @@ fn escapes_are_understood_and_the_last_of_equal_keys_counts() {
 #[test]
 fn the_kind_says_whether_a_file_is_run_or_loaded() {
     let kind = |elf: Elf| parse(&elf).kind;
-    let dynamic = |flags: u64, end: u64| {
-        let words = [14, 1, end, 0, 0x6fff_fffb, flags, 0, 0];
-        Segment::new(PT_DYNAMIC, 8, words.map(u64::to_le_bytes).concat())
-    };
+    let dynamic = |flags: u64, end: u64| Segment::dynamic(&[14, 1, end, 0, 0x6fff_fffb, flags]);
     assert_eq!(kind(Elf::library()), FileKind::Library);
     assert_eq!(kind(Elf { file_type: 2, ..Elf::library() }), FileKind::Executable);
     assert_eq!(kind(Elf::library().with(Segment::new(PT_INTERP, 1, "/ld.so\0"))), FileKind::Executable);
     // DF_1_NOW alone, then with DF_1_PIE.
-    assert_eq!(kind(Elf::library().with(dynamic(1, 5))), FileKind::Library);
-    assert_eq!(kind(Elf::library().with(dynamic(0x0800_0001, 5))), FileKind::Executable);
+    assert_eq!(kind(Elf::library().with(dynamic(1, 30))), FileKind::Library);
+    assert_eq!(kind(Elf::library().with(dynamic(0x0800_0001, 30))), FileKind::Executable);
     // What follows DT_NULL is not part of the table.
     assert_eq!(kind(Elf::library().with(dynamic(0x0800_0001, 0))), FileKind::Library);
 }

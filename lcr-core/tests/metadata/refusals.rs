@@ -98,14 +98,20 @@ fn truncated_files() {
         "bad.so: truncated: wanted 112 bytes at offset 64 for the program headers, but the file has 100 \
          bytes; copy or build it again"
     );
-    let size = elf.segments[1].bytes.len();
     assert_eq!(
         refused(&whole[..whole.len() - 1]),
         format!(
-            "bad.so: truncated: wanted {size} bytes at offset 176 for a note segment, but the file has {} \
+            "bad.so: truncated: wanted {} bytes at offset 0 for a loaded segment, but the file has {} \
              bytes; copy or build it again",
+            whole.len(),
             whole.len() - 1
         )
+    );
+    let notes = Segment { size: Some(100), ..Segment::notes(&[]) };
+    assert_eq!(
+        refused(&Elf::library().with(notes).build()),
+        "bad.so: truncated: wanted 100 bytes at offset 176 for a note segment, but the file has 176 bytes; \
+         copy or build it again"
     );
     let load = Segment { size: Some(1 << 40), ..Segment::new(PT_LOAD, 4096, "") };
     assert_eq!(
@@ -145,6 +151,98 @@ fn headers_that_no_linker_wrote() {
         "bad.so: wanted a dynamic section of at most 1048576 bytes, found 1073741824 bytes: the ELF header \
          is damaged; copy or build the file again"
     );
+}
+
+/// The one field of each that makes the dynamic linker read something else than was
+/// verified, or crash.
+#[test]
+fn headers_that_contradict_each_other() {
+    const PT_TLS: u32 = 7;
+    const PT_RELRO: u32 = 0x6474_e552;
+    let message = |wanted, found| {
+        format!(
+            "bad.so: wanted {wanted}, found {found}: the ELF header is damaged; copy or build the file again"
+        )
+    };
+    let refused = |elf: Elf| refused(&elf.build());
+
+    let distance = "each segment in a loaded one, at the same distance of address and offset";
+    let sound = Elf::library().with(Segment::dynamic(&[]));
+    Metadata::parse(&sound.build(), Path::new("sound.so")).unwrap();
+    let mut elf = sound.clone();
+    elf.segments[1].address = Some(120);
+    let found = "PT_DYNAMIC with 0x40 bytes at address 0x78, offset 0xb0";
+    assert_eq!(refused(elf), message(distance, found));
+
+    let mut elf = sound.clone();
+    elf.segments[0].kind = 0x6fff_ffff;
+    let found = "PT_DYNAMIC with 0x40 bytes at address 0xb0, offset 0xb0";
+    assert_eq!(refused(elf), message(distance, found));
+
+    let end = "each segment to end where the loaded one does that it is part of";
+    let relro = Segment { in_memory: Some(0x20000), ..Segment::new(PT_RELRO, 1, [0; 8]) };
+    let found = "PT_GNU_RELRO with 0x20000 bytes at address 0x128, offset 0x128";
+    assert_eq!(refused(sound.clone().with(relro)), message(end, found));
+
+    // A relocation for the module's own number, and no thread-locals.
+    let kind = match std::env::consts::ARCH {
+        "x86_64" => 16,
+        "aarch64" => 1028,
+        "riscv64" => 7,
+        _ => return,
+    };
+    let words = [0_u64, kind, 0];
+    let relocation = Segment::new(0, 8, words.map(u64::to_le_bytes).concat());
+    let at = 64 + 56 * 3 + 16 * 7;
+    let dynamic = Segment::dynamic(&[7, at, 8, 24, 22, 0]);
+    let found = "a relocation of one at address 0x0, and no PT_TLS";
+    assert_eq!(
+        refused(Elf::library().with(dynamic).with(relocation.clone())),
+        message("a PT_TLS that holds the thread-locals", found)
+    );
+    let dynamic = Segment::dynamic(&[7, at + 56, 8, 24, 22, 0]);
+    let locals = Segment::new(PT_TLS, 8, [0; 8]);
+    let sound = Elf::library().with(dynamic).with(relocation).with(locals);
+    Metadata::parse(&sound.build(), Path::new("sound.so")).unwrap();
+
+    let two = Elf::library().with(Segment::dynamic(&[])).with(Segment::dynamic(&[]));
+    assert_eq!(refused(two), message("one segment of each kind", "two PT_DYNAMIC"));
+}
+
+#[test]
+fn loaded_segments_that_no_linker_wrote() {
+    let refused = |segment: Segment| refused(&Elf::library().with(segment).build());
+    let load = || Segment { address: Some(0x1000_00b0), ..Segment::new(PT_LOAD, 16, [7; 16]) };
+    let message = |wanted, found| {
+        format!(
+            "bad.so: wanted {wanted}, found loaded segment 1 with {found} at address 0x100000b0, offset 0xb0: \
+             the ELF header is damaged; copy or build the file again"
+        )
+    };
+    Metadata::parse(&Elf::library().with(load()).build(), Path::new("sound.so")).unwrap();
+    assert_eq!(
+        refused(Segment { in_memory: Some(8), ..load() }),
+        message("segments at least as large in memory as in the file", "0x10 bytes in the file: 0x8 bytes")
+    );
+    assert_eq!(
+        refused(Segment { align: 24, ..load() }),
+        message("alignments that are powers of two", "alignment 0x18: 0x10 bytes")
+    );
+    assert_eq!(
+        refused(Segment { align: 1 << 30, ..load() }),
+        message("addresses and offsets that agree within the alignment", "alignment 0x40000000: 0x10 bytes")
+    );
+    assert_eq!(
+        refused(Segment { in_memory: Some(u64::MAX), ..load() }),
+        message(
+            "loaded segments that ascend and do not overlap",
+            "an end beyond all addresses: 0xffffffffffffffff bytes"
+        )
+    );
+    let same = || Segment { align: 8, ..load() };
+    let same = Elf::library().with(same()).with(same());
+    let error = Metadata::parse(&same.build(), Path::new("bad.so")).unwrap_err().to_string();
+    assert!(error.contains("loaded segment 2 with the one before ending at 0x100000c0"), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use lcr_tests::{Profile, Scratch};
 use serde_json::{Value, json};
 
-use crate::builder::{Elf, PT_DYNAMIC, PT_INTERP, Segment};
+use crate::builder::{Elf, PT_INTERP, Segment};
 
 /// A scratch directory, which the command runs in.
 pub(crate) struct World(Scratch);
@@ -124,11 +124,11 @@ pub(crate) const LIBRARY: &str = r#"{"lcr":1,"kind":"library","package":"made","
 
 /// A shared object with these notes, that could be loaded as far as its headers go.
 pub(crate) fn library(notes: &[&str]) -> Vec<u8> {
-    Elf::with_json(notes).with(Segment::new(PT_DYNAMIC, 8, [0; 16])).build()
+    Elf::with_json(notes).with(Segment::dynamic(&[])).build()
 }
 
 /// A program with these notes.
 pub(crate) fn program(notes: &[&str]) -> Vec<u8> {
     let interpreter = Segment::new(PT_INTERP, 1, "/lib64/ld.so\0");
-    Elf::with_json(notes).with(Segment::new(PT_DYNAMIC, 8, [0; 16])).with(interpreter).build()
+    Elf::with_json(notes).with(Segment::dynamic(&[])).with(interpreter).build()
 }
