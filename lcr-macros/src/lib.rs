@@ -149,7 +149,7 @@ pub fn derive_interface(input: TokenStream) -> TokenStream {
 /// The functions under `#[function]` make the table in the order of the source;
 /// constructor and destructor, which get the reference's context, may be left
 /// out. `core::ffi`'s types are in scope. A panic in such a function ends the
-/// process: nothing can unwind through C.
+/// process: nothing can unwind through C, and `extern "C-unwind"` is refused.
 ///
 /// ```
 /// #[lcr_core::component]

@@ -159,15 +159,18 @@ fn check(function: &ItemFn, refusals: &mut Refusals) {
             ),
         ),
         Some(abi) => {
-            if let Some(name) = abi.name.as_ref().filter(|n| !matches!(n.value().as_str(), "C" | "C-unwind"))
-            {
-                refusals.at(
-                    name,
-                    format!(
-                        "a raw table's functions have C's calling convention: write `extern \"C\" fn {ident}`"
-                    ),
-                );
-            }
+            let Some(name) = abi.name.as_ref().filter(|n| n.value() != "C") else { return };
+            let why = if name.value() == "C-unwind" {
+                "; out of this one a panic would leave the library, and no other Rust can catch it"
+            } else {
+                ""
+            };
+            refusals.at(
+                name,
+                format!(
+                    "a raw table's functions have C's calling convention: write `extern \"C\" fn {ident}`{why}"
+                ),
+            );
         }
     }
 }
