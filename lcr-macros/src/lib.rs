@@ -139,7 +139,7 @@ pub fn derive_interface(input: TokenStream) -> TokenStream {
 /// [`Interface`](derive@Interface), and the modules directly in it under
 /// `#[interface(…)]`, which are raw tables. It is called like its module;
 /// `#[component(name = "…")]` gives it another name. `lcr_core::prelude` is in
-/// scope in it.
+/// scope in it; what the module declares or imports by name wins over that.
 ///
 /// A module in a file of its own says [`file_component!`] instead.
 ///

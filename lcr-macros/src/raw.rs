@@ -55,13 +55,11 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
             None => {}
         }
     }
-    items.insert(
-        0,
-        parse_quote! {
-            #[allow(unused_imports)]
-            use ::lcr_core::__private::raw_prelude::*;
-        },
-    );
+    // Last, as the component's prelude is.
+    items.push(parse_quote! {
+        #[allow(unused_imports)]
+        use ::lcr_core::__private::raw_prelude::*;
+    });
     if functions.is_empty() {
         refusals.at(
             &module.ident,
