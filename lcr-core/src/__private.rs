@@ -10,6 +10,7 @@ pub use inventory;
 #[cfg(feature = "linkme")]
 pub use linkme;
 
+use crate::abi::Abi;
 use crate::construct::InComponent;
 use crate::contract::Contract;
 use crate::descriptor::RawTable;
@@ -102,6 +103,42 @@ pub const fn last_segment(path: &'static str) -> &'static str {
     }
     path.split_at(start).1
 }
+
+/// Whether `T` itself implements `Drop`: the constant below if it does, else the trait's.
+#[derive(Debug)]
+pub struct Destructor<T>(std::marker::PhantomData<T>);
+
+#[allow(drop_bounds, reason = "the question is about `Drop` itself, not about what needs dropping")]
+impl<T: Drop> Destructor<T> {
+    /// It does.
+    pub const IS_THERE: bool = true;
+}
+
+/// The other half of [`Destructor`].
+pub trait NoDestructor {
+    /// It does not.
+    const IS_THERE: bool = false;
+}
+
+impl<T> NoDestructor for Destructor<T> {}
+
+/// Whether values of `T` borrow, decided as [`Destructor`] is: a type that cannot cross
+/// has an error of its own.
+#[derive(Debug)]
+pub struct Lifetime<T>(std::marker::PhantomData<T>);
+
+impl<T: Abi> Lifetime<T> {
+    /// Whether they do.
+    pub const IS_THERE: bool = T::BORROWS;
+}
+
+/// The other half of [`Lifetime`].
+pub trait NoLifetime {
+    /// Nothing is known of it.
+    const IS_THERE: bool = false;
+}
+
+impl<T> NoLifetime for Lifetime<T> {}
 
 /// Fails to compile where `T` stands in no component.
 pub const fn assert_in_component<T: InComponent>() {}

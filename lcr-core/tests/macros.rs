@@ -182,6 +182,42 @@ mod raw {
     }
 }
 
+/// Names of the prelude, which are other things here.
+struct Value(u64);
+struct Instance(Value);
+
+/// What a module declares or imports by name wins over the prelude, with a glob too.
+#[lcr_core::component]
+mod own_names {
+    use super::api::*;
+    #[allow(unused_imports)]
+    use super::*;
+    use super::{Instance, Value};
+
+    struct State(Instance);
+
+    #[derive(Interface)]
+    #[interface(name = "clock", version = 9, contract = dyn Clock)]
+    pub struct Clockwork(State);
+
+    impl Construct for Clockwork {
+        fn construct(_: &Context) -> Result<Self, BoxError> {
+            Ok(Clockwork(State(Instance(Value(9)))))
+        }
+    }
+
+    impl Clock for Clockwork {
+        fn now(&self) -> u64 {
+            self.0.0.0.0
+        }
+    }
+
+    #[test]
+    fn are_those_of_the_module() {
+        assert_eq!(Clockwork(State(Instance(Value(3)))).now(), 3);
+    }
+}
+
 /// An instance's head as the factory would make it, for an object on the stack: of
 /// the frozen layout, a call through a proxy reads these three fields only.
 #[repr(C, align(64))]

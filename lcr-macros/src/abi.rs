@@ -15,9 +15,13 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
-    Data, DeriveInput, Error, Fields, GenericParam, Generics, Ident, Index, Lifetime, Member, Meta, Result,
-    Token, Type, TypePath, TypeReference, WherePredicate,
+    Data, DeriveInput, Error, Fields, GenericParam, Generics, Ident, Index, Lifetime, Member, Meta,
+    PathSegment, Result, Token, Type, TypePath, TypeReference, TypeTraitObject, WherePredicate,
+    parse_quote_spanned,
 };
+
+use crate::contract::{NO_TRAIT_OBJECT, visit_but_contracts};
+use crate::place::{Place, abi, is_builtin};
 
 /// The impl, or the errors.
 pub(crate) fn derive(input: &DeriveInput) -> TokenStream {
@@ -64,15 +68,35 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
     for param in generics.type_params_mut() {
         param.bounds.push(syn::parse_quote!(::lcr_core::abi::Abi));
     }
+    let mut checks = check_destructor(input);
+    // What stands in the `where` is asked for there, at the field, and taken as given in
+    // the impl: so what is missing is said once.
+    let predicates = &mut generics.make_where_clause().predicates;
+    for ty in fields_of(&input.data).map(|field| &field.ty).filter(|ty| is_closed(ty, &input.generics)) {
+        let end = Place::of(ty).end;
+        predicates.push(parse_quote_spanned!(end=> #ty: ::lcr_core::Abi));
+        predicates.push(parse_quote_spanned!(end=> #ty: for<'__f> ::lcr_core::Abi<At<'__f> = #ty>));
+        // An alias may hide a lifetime, which could only be `'static`.
+        let assertion = quote_spanned! { ty.span() =>
+            ::core::assert!(!::lcr_core::__private::Lifetime::<#ty>::IS_THERE, #NOT_STATIC)
+        };
+        checks.extend(quote! {
+            const _: () = {
+                use ::lcr_core::__private::NoLifetime as _;
+                #assertion
+            };
+        });
+    }
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let ident = &input.ident;
     Ok(quote! {
         #[doc(hidden)]
         #[allow(
-            missing_docs, missing_debug_implementations, unreachable_pub, dead_code, unused_variables,
-            non_snake_case, clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks
+            missing_docs, missing_debug_implementations, unreachable_pub, dead_code, unused_variables, unused_imports,
+            non_snake_case, trivial_bounds, clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks
         )]
         const _: () = {
+            #checks
             #wires
 
             #[automatically_derived]
@@ -81,6 +105,68 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
             }
         };
     })
+}
+
+const NOT_STATIC: &str = "what is borrowed across components lives as long as a call, not `'static`: use an \
+                          owned type (`String`, `Vec<T>`), or give the type a lifetime parameter";
+
+/// Says why a type with a destructor is refused, beside the compiler's own message; not
+/// of a type with parameters, whose destructor may have bounds.
+fn check_destructor(input: &DeriveInput) -> TokenStream {
+    let (ident, params) = (&input.ident, &input.generics.params);
+    if params.iter().any(|param| !matches!(param, GenericParam::Lifetime(_))) {
+        return TokenStream::new();
+    }
+    let lifetimes = params.iter().map(|_| quote!('static));
+    let message = format!(
+        "`{ident}` has a destructor of its own, so it cannot be taken apart to cross between components: remove \
+         `impl Drop for {ident}`, or move it to a type that does not cross"
+    );
+    let assertion = quote_spanned! { ident.span() =>
+        ::core::assert!(!::lcr_core::__private::Destructor::<#ident<#(#lifetimes),*>>::IS_THERE, #message)
+    };
+    quote! {
+        const _: () = {
+            use ::lcr_core::__private::NoDestructor as _;
+            #assertion
+        };
+    }
+}
+
+/// The fields of all variants.
+fn fields_of(data: &Data) -> impl Iterator<Item = &syn::Field> {
+    let each: Vec<&Fields> = match data {
+        Data::Struct(data) => vec![&data.fields],
+        Data::Enum(data) => data.variants.iter().map(|variant| &variant.fields).collect(),
+        Data::Union(_) => Vec::new(),
+    };
+    each.into_iter().flatten()
+}
+
+/// Whether a type could be anything, and holds no parameter of the item's and no
+/// lifetime.
+fn is_closed(ty: &Type, generics: &Generics) -> bool {
+    struct Open<'a>(&'a Generics, bool);
+    impl<'ast> Visit<'ast> for Open<'_> {
+        fn visit_ident(&mut self, ident: &'ast Ident) {
+            self.1 |= self.0.params.iter().any(|param| match param {
+                GenericParam::Type(param) => param.ident == *ident,
+                GenericParam::Const(param) => param.ident == *ident,
+                GenericParam::Lifetime(_) => false,
+            });
+        }
+
+        fn visit_lifetime(&mut self, _: &'ast Lifetime) {
+            self.1 = true;
+        }
+
+        fn visit_type_reference(&mut self, _: &'ast TypeReference) {
+            self.1 = true;
+        }
+    }
+    let mut open = Open(generics, is_builtin(ty));
+    open.visit_type(ty);
+    !open.1
 }
 
 /// `impl Abi` for a struct: its wire type, and what stands in the impl.
@@ -387,12 +473,9 @@ impl<'a> FieldList<'a> {
 }
 
 impl Field<'_> {
-    /// `<Type as Abi>::item`, all of it with the type's place in the source: there
-    /// the compiler's errors point.
+    /// `<Type as Abi>::item`, where the type stands.
     fn abi(&self, item: &str) -> TokenStream {
-        let (ty, span) = (self.ty, self.ty.span());
-        let item = Ident::new(item, span);
-        quote_spanned!(span=> <#ty as ::lcr_core::abi::Abi>::#item)
+        abi(self.ty, item)
     }
 }
 
@@ -543,11 +626,17 @@ impl<'ast> Visit<'ast> for Check<'_> {
         visit::visit_type_reference(self, ty);
     }
 
+    fn visit_type_trait_object(&mut self, ty: &'ast TypeTraitObject) {
+        combine(self.errors, Error::new_spanned(ty, NO_TRAIT_OBJECT));
+    }
+
+    fn visit_path_segment(&mut self, segment: &'ast PathSegment) {
+        visit_but_contracts(self, segment);
+    }
+
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
         if lifetime.ident == "static" {
-            let message = "what is borrowed across components lives as long as a call, not `'static`: use an \
-                           owned type (`String`, `Vec<T>`), or give the type a lifetime parameter";
-            combine(self.errors, Error::new(lifetime.span(), message));
+            combine(self.errors, Error::new(lifetime.span(), NOT_STATIC));
         }
     }
 }

@@ -167,13 +167,12 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
             ),
         );
     }
-    items.insert(
-        0,
-        parse_quote! {
-            #[allow(unused_imports)]
-            use ::lcr_core::prelude::*;
-        },
-    );
+    // Behind what the module imports itself: a name that comes from here and from a glob
+    // of the user's is then an error that says so, and not this one with a warning.
+    items.push(parse_quote! {
+        #[allow(unused_imports)]
+        use ::lcr_core::prelude::*;
+    });
     match refusals.settle() {
         Ok(()) if underived => quote! { #module },
         Ok(()) => {

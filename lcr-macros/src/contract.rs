@@ -25,7 +25,7 @@ use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
 use syn::{
     Attribute, FnArg, GenericArgument, GenericParam, Ident, ItemTrait, Lifetime, Pat, PathArguments,
-    ReceiverKind, ReturnType, Safety, TraitItem, TraitItemFn, Type, TypeParamBound,
+    PathSegment, ReceiverKind, ReturnType, Safety, TraitItem, TraitItemFn, Type, TypeParamBound,
 };
 
 use crate::refusal::{Refusals, beside};
@@ -280,11 +280,7 @@ fn check_type(ty: &Type, refusals: &mut Refusals) {
         }
 
         fn visit_type_trait_object(&mut self, ty: &'ast syn::TypeTraitObject) {
-            self.0.at(
-                ty,
-                "a trait object has no layout that both sides know. Make the trait a contract and pass \
-                 `Handle<dyn …>`, or a struct under `#[derive(lcr_core::Abi)]`",
-            );
+            self.0.at(ty, NO_TRAIT_OBJECT);
         }
 
         fn visit_type_reference(&mut self, ty: &'ast syn::TypeReference) {
@@ -309,24 +305,30 @@ fn check_type(ty: &Type, refusals: &mut Refusals) {
         }
 
         fn visit_path_segment(&mut self, segment: &'ast syn::PathSegment) {
-            // `Handle<dyn Clock>`: here the trait object is only a name.
-            if let PathArguments::AngleBracketed(arguments) = &segment.arguments {
-                for argument in &arguments.args {
-                    match argument {
-                        GenericArgument::Type(Type::TraitObject(_)) if is_reference(&segment.ident) => {}
-                        argument => self.visit_generic_argument(argument),
-                    }
-                }
-            } else {
-                visit::visit_path_segment(self, segment);
-            }
+            visit_but_contracts(self, segment);
         }
     }
     Unfit(refusals).visit_type(ty);
 }
 
-fn is_reference(ident: &Ident) -> bool {
-    ident == "Handle" || ident == "Instance"
+/// What is said of a trait object in a type that crosses.
+pub(crate) const NO_TRAIT_OBJECT: &str = "a trait object has no layout that both sides know. Make the trait a contract \
+                                          and pass `Handle<dyn …>`, or a struct under `#[derive(lcr_core::Abi)]`";
+
+/// Visits what is in a segment, but for the contract in `Handle<dyn Clock>`: there the
+/// trait object is only a name.
+pub(crate) fn visit_but_contracts<'ast>(visitor: &mut impl Visit<'ast>, segment: &'ast PathSegment) {
+    if let PathArguments::AngleBracketed(arguments) = &segment.arguments {
+        let is_reference = segment.ident == "Handle" || segment.ident == "Instance";
+        for argument in &arguments.args {
+            match argument {
+                GenericArgument::Type(Type::TraitObject(_)) if is_reference => {}
+                argument => visitor.visit_generic_argument(argument),
+            }
+        }
+    } else {
+        visit::visit_path_segment(visitor, segment);
+    }
 }
 
 /// An argument lives as long as its call, so nothing in it is `'static`.

@@ -17,6 +17,7 @@ mod contract;
 mod interface;
 mod note;
 mod options;
+mod place;
 mod raw;
 mod refusal;
 
@@ -139,7 +140,7 @@ pub fn derive_interface(input: TokenStream) -> TokenStream {
 /// [`Interface`](derive@Interface), and the modules directly in it under
 /// `#[interface(…)]`, which are raw tables. It is called like its module;
 /// `#[component(name = "…")]` gives it another name. `lcr_core::prelude` is in
-/// scope in it.
+/// scope in it; what the module declares or imports by name wins over that.
 ///
 /// A module in a file of its own says [`file_component!`] instead.
 ///
@@ -149,7 +150,7 @@ pub fn derive_interface(input: TokenStream) -> TokenStream {
 /// The functions under `#[function]` make the table in the order of the source;
 /// constructor and destructor, which get the reference's context, may be left
 /// out. `core::ffi`'s types are in scope. A panic in such a function ends the
-/// process: nothing can unwind through C.
+/// process: nothing can unwind through C, and `extern "C-unwind"` is refused.
 ///
 /// ```
 /// #[lcr_core::component]
@@ -232,9 +233,35 @@ pub fn file_component(input: TokenStream) -> TokenStream {
 
 /// Lets values of a struct or an enum cross between components.
 ///
-/// All fields must be able to cross. Lifetimes are allowed, in arguments; type
-/// parameters too, without bounds. A type that holds itself, a union, a packed
-/// type and an enum without variants are refused.
+/// All fields must be able to cross, and their types be as visible as this one, whose
+/// wire theirs are part of. Lifetimes are allowed, in arguments; type parameters too,
+/// without bounds. A type that holds itself, one that implements
+/// `Drop`, a union, a packed type and an enum without variants are refused.
+///
+/// So are two types that hold each other, by the compiler: an *overflow evaluating
+/// the requirement `File: Abi`, required for `Vec<File>`, required for
+/// `Vec<Folder>`* names the types in the circle. The shape of such a type would
+/// have no end; cross a flat `Vec` of each, whose elements name others by index:
+///
+/// ```
+/// #[derive(lcr_core::Abi)]
+/// struct Tree {
+///     folders: Vec<Folder>,
+///     files: Vec<File>,
+/// }
+///
+/// #[derive(lcr_core::Abi)]
+/// struct Folder {
+///     name: String,
+///     files: Vec<u32>, // indices into `Tree::files`
+/// }
+///
+/// #[derive(lcr_core::Abi)]
+/// struct File {
+///     name: String,
+///     links: Vec<u32>, // indices into `Tree::folders`
+/// }
+/// ```
 ///
 /// Fields and variants are what the two sides agree on, names included, in their
 /// order: to change one is to change each method that the type occurs in. A

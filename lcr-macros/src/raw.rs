@@ -55,13 +55,11 @@ pub(crate) fn expand(module: &mut ItemMod) -> syn::Result<Options> {
             None => {}
         }
     }
-    items.insert(
-        0,
-        parse_quote! {
-            #[allow(unused_imports)]
-            use ::lcr_core::__private::raw_prelude::*;
-        },
-    );
+    // Last, as the component's prelude is.
+    items.push(parse_quote! {
+        #[allow(unused_imports)]
+        use ::lcr_core::__private::raw_prelude::*;
+    });
     if functions.is_empty() {
         refusals.at(
             &module.ident,
@@ -159,15 +157,18 @@ fn check(function: &ItemFn, refusals: &mut Refusals) {
             ),
         ),
         Some(abi) => {
-            if let Some(name) = abi.name.as_ref().filter(|n| !matches!(n.value().as_str(), "C" | "C-unwind"))
-            {
-                refusals.at(
-                    name,
-                    format!(
-                        "a raw table's functions have C's calling convention: write `extern \"C\" fn {ident}`"
-                    ),
-                );
-            }
+            let Some(name) = abi.name.as_ref().filter(|n| n.value() != "C") else { return };
+            let why = if name.value() == "C-unwind" {
+                "; out of this one a panic would leave the library, and no other Rust can catch it"
+            } else {
+                ""
+            };
+            refusals.at(
+                name,
+                format!(
+                    "a raw table's functions have C's calling convention: write `extern \"C\" fn {ident}`{why}"
+                ),
+            );
         }
     }
 }

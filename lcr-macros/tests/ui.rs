@@ -6,5 +6,7 @@
 
 #[test]
 fn each_misuse_is_refused_with_what_to_write_instead() {
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("tests/ui/*.rs");
+    cases.compile_fail("tests/ui-abi/*.rs");
 }

@@ -12,6 +12,7 @@ use syn::{Ident, ItemTrait, Lifetime, Type};
 
 use super::{Argument, Method};
 use crate::note::{note, package_pieces};
+use crate::place::{Place, abi};
 
 /// The items beside the trait.
 pub(super) fn generate(item: &ItemTrait, methods: &[Method<'_>]) -> TokenStream {
@@ -35,7 +36,11 @@ pub(super) fn generate(item: &ItemTrait, methods: &[Method<'_>]) -> TokenStream 
     let thunk_functions = methods.iter().map(|m| thunk(m, &names));
     let entries = methods.iter().map(|m| {
         let (cfg, ident) = (&m.cfg, m.ident());
-        quote! { #(#cfg)* #ident: #thunks::<#provider>::#ident, }
+        let Place { start, end } = in_method(m);
+        let (field, function) = (placed(ident, start), placed(ident, end));
+        let thunks = placed(thunks, start);
+        let value = quote_spanned! { start => #thunks::<#provider>:: };
+        quote! { #(#cfg)* #field: #value #function, }
     });
     let shapes = methods.iter().enumerate().map(|(at, m)| shape(m, at));
     let signatures = methods.iter().enumerate().map(|(at, m)| {
@@ -110,8 +115,13 @@ pub(super) fn generate(item: &ItemTrait, methods: &[Method<'_>]) -> TokenStream 
             unreachable_pub,
             private_interfaces,
             improper_ctypes_definitions,
+            clippy::type_complexity,
         )]
         const _: () = {
+            // By a name of its own, and in one word: it is written at the user's tokens,
+            // where lints see what is written.
+            use ::lcr_core::call::Reply as __LcrReply;
+
             #(#checks)*
 
             #[doc = #methods_doc]
@@ -196,6 +206,13 @@ struct Names {
     provider: Ident,
 }
 
+/// The same name in another place.
+fn placed(ident: &Ident, place: Span) -> Ident {
+    let mut ident = ident.clone();
+    ident.set_span(place);
+    ident
+}
+
 /// The same name where the macro was called.
 fn here(ident: &Ident) -> Ident {
     let mut ident = ident.clone();
@@ -227,16 +244,20 @@ fn check_owned(m: &Method<'_>) -> Option<TokenStream> {
     })
 }
 
-/// `<ty as Abi>::item`, so that what is said of it stands at the whole type.
-fn abi(ty: &impl ToTokens, item: &str) -> TokenStream {
-    let tokens = ty.to_token_stream();
-    let mut spans = tokens.clone().into_iter().map(|token| token.span());
-    let start = spans.next().unwrap_or_else(Span::call_site);
-    let end = spans.last().unwrap_or(start);
-    let open = quote_spanned! { start => < };
-    let item = Ident::new(item, end);
-    let close = quote_spanned! { end => as ::lcr_core::Abi>::#item };
-    quote! { #open #tokens #close }
+/// Where an error about a method as a whole stands.
+fn in_method(m: &Method<'_>) -> Place {
+    Place::among(m.arguments.iter().map(|a| &a.ty).chain(m.returns)).unwrap_or_else(|| Place::of(m.ident()))
+}
+
+/// `<ty as Abi>::method(value, &frame)`, in the same place.
+fn abi_call(ty: &impl ToTokens, method: &str, value: &Ident, frame: &Ident) -> TokenStream {
+    let function = abi(ty, method);
+    let Place { start, end } = Place::of(ty);
+    // The argument too, whose name stands elsewhere: from its first token to its last.
+    let tuple = quote_spanned! { start => (#value,) };
+    let value = quote_spanned! { end => #tuple.0 };
+    let arguments = quote_spanned! { end => (#value, &#frame) };
+    quote! { #function #arguments }
 }
 
 /// The wire of a type, written where no lifetime is in scope.
@@ -252,18 +273,26 @@ fn wire_names(m: &Method<'_>) -> Vec<Ident> {
 
 fn reply(m: &Method<'_>) -> TokenStream {
     let returned = m.returned();
+    let Place { start, end } = Place::of(&returned);
     let wire = abi(&returned, "Wire");
-    quote! { ::lcr_core::call::Reply<#wire> }
+    let open = quote_spanned! { start => __LcrReply< };
+    let close = quote_spanned! { end => > };
+    quote! { #open #wire #close }
 }
 
 fn field(m: &Method<'_>) -> TokenStream {
-    let (cfg, ident, reply) = (&m.cfg, m.ident(), reply(m));
+    let (cfg, ident) = (&m.cfg, m.ident());
     let doc = format!("`{}`.", m.name());
     let wires = m.arguments.iter().map(|a| wire(&a.ty));
+    // An error about the whole type stands from its first token to its last.
+    let Place { start, end } = in_method(m);
+    let function = quote_spanned! { start => unsafe extern "C" fn };
+    let wire = abi(&m.returned(), "Wire");
+    let reply = quote_spanned! { end => __LcrReply<#wire> };
     quote! {
         #(#cfg)*
         #[doc = #doc]
-        pub #ident: unsafe extern "C" fn(*const () #(, #wires)*) -> #reply,
+        pub #ident: #function(*const () #(, #wires)*) -> #reply,
     }
 }
 
@@ -311,13 +340,13 @@ fn thunk(m: &Method<'_>, names: &Names) -> TokenStream {
     let wires = m.arguments.iter().map(|a| wire(&a.ty));
     let values = m.arguments.iter().zip(&arguments).map(|(a, name)| {
         let ty = with_lifetime(&a.ty, "'_");
-        let from_wire = abi(&ty, "from_wire");
+        let from_wire = abi_call(&ty, "from_wire", name, &frame);
         quote! {
             // SAFETY: the caller made the wire for this call, and keeps what it borrows.
-            let #name = unsafe { #from_wire(#name, &#frame) };
+            let #name = unsafe { #from_wire };
         }
     });
-    let into_wire = abi(&returned, "into_wire");
+    let into_wire = abi_call(&returned, "into_wire", &value, &frame);
     quote! {
         #(#cfg)*
         unsafe extern "C" fn #ident(#this: *const () #(, #arguments: #wires)*) -> #reply {
@@ -328,7 +357,7 @@ fn thunk(m: &Method<'_>, names: &Names) -> TokenStream {
                 // keeps it alive for the call.
                 let #this = unsafe { &*#this.cast::<#provider>() };
                 let #value = <#provider as #contract>::#ident(#this #(, #arguments)*);
-                #into_wire(#value, &#frame)
+                #into_wire
             })
         }
     }
@@ -364,15 +393,20 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
     let wire_names = wire_names(m);
     let wires = m.arguments.iter().zip(&wire_names).map(|(a, wire)| {
         let (name, ty) = (&a.name, with_lifetime(&a.ty, "'_"));
-        let into_wire = abi(&ty, "into_wire");
-        quote! { let #wire = #into_wire(#name, &#frame); }
+        let into_wire = abi_call(&ty, "into_wire", name, &frame);
+        quote! { let #wire = #into_wire; }
     });
-    let from_wire = abi(&returned, "from_wire");
+    let from_wire = abi_call(&returned, "from_wire", &wire, &frame);
+    let Place { start, end } = in_method(m);
+    let field = placed(ident, end);
+    let methods = quote_spanned! { start => (*#head.methods.cast::<#table>()) };
+    let function = quote! { #methods.#field };
     let older = m.has_default().then(|| {
         let without = fallback_name(contract, at);
+        let offset = quote_spanned! { start => ::core::mem::offset_of!(#table, #ident) };
         quote! {
             // The provider was built before this method was appended.
-            if ::core::mem::offset_of!(#table, #ident) / ::core::mem::size_of::<*const ()>() >= #head.method_count {
+            if #offset / ::core::mem::size_of::<*const ()>() >= #head.method_count {
                 // SAFETY: both are transparent over the same head.
                 let #head = unsafe { &*::core::ptr::from_ref(#head).cast::<#without>() };
                 return <#without as #contract>::#ident(#head #(, #arguments)*);
@@ -388,14 +422,12 @@ fn proxied(m: &Method<'_>, at: usize, names: &Names) -> TokenStream {
         // SAFETY: whoever lends a proxy has compared the provider's signature with this
         // contract's, and keeps the instance alive; the wires live as long as the frame
         // and the arguments, which is longer than the call.
-        let #answered = unsafe {
-            ((*#head.methods.cast::<#table>()).#ident)(#head.object #(, #wire_names)*)
-        };
+        let #answered = unsafe { (#function)(#head.object #(, #wire_names)*) };
         // SAFETY: the reply is a thunk's, and taken once.
         match unsafe { #answered.take() } {
             ::core::result::Result::Ok(#wire) => {
                 // SAFETY: the thunk made the wire of a value of this type, and gave it up.
-                let #value = unsafe { #from_wire(#wire, &#frame) };
+                let #value: #returned = unsafe { #from_wire };
                 if ::lcr_core::call::Returned(&#value).is_error() {
                     #head.note_error();
                 }

@@ -13,6 +13,11 @@ mod a {
 
         #[function]
         extern "system" fn func2() {}
+
+        #[function]
+        extern "C-unwind" fn func3() {
+            panic!("into the caller");
+        }
     }
 
     #[interface(name = "A_iface1", version = 2)]
@@ -26,6 +31,9 @@ mod a {
         extern "C" fn second(_: *mut c_void) -> c_int {
             0
         }
+
+        #[destructor]
+        extern "C-unwind" fn third(_: *mut c_void) {}
     }
 }
 
