@@ -312,9 +312,9 @@ impl<'f> Image<'f> {
             _ => return None,
         };
         let requires = match (pointer(32)?, u64_at(&bytes, 40)) {
-            (Some(list), count @ 1..=1024) => {
-                (0..count).map(|i| self.text(pointers.at(list + i * 8)?)).collect::<Option<_>>()?
-            }
+            (Some(list), count @ 1..=1024) => (0..count)
+                .map(|i| self.text(pointers.at(list.wrapping_add(i * 8))?))
+                .collect::<Option<_>>()?,
             (_, 0) | (None, _) => Vec::new(),
             _ => return None,
         };

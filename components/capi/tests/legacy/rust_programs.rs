@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use lcr_tests::{Profile, build};
 
-use crate::world::{World, must};
+use crate::world::{Tool, World, must, tool};
 
 /// The program, linked by this linker, as a file of the test's directory.
 fn rust_host(world: &World, linker: &str) -> Option<PathBuf> {
@@ -32,6 +32,10 @@ fn rust_host(world: &World, linker: &str) -> Option<PathBuf> {
 }
 
 fn linked_by(linker: &str) {
+    if tool() == Some(Tool::Address) {
+        // A program without the sanitizer's runtime cannot load what wants it.
+        return;
+    }
     let Some(world) = World::new() else { return };
     let Some(host) = rust_host(&world, linker) else { return };
     // Is it what it is called?

@@ -169,6 +169,11 @@ pub(crate) fn link_line(link: Link) -> Vec<String> {
     }
 }
 
+/// Can a program look into a library here? Valgrind up to 3.19 knows no pidfd_open.
+pub(crate) fn can_probe() -> bool {
+    tool() != Some(Tool::Valgrind)
+}
+
 #[track_caller]
 pub(crate) fn must(command: &mut Command) -> Output {
     let output = run(command);
