@@ -187,7 +187,7 @@ fn unregistered() {
         factory.reference::<dyn Thing>("lie", 1),
         &directory,
         "load",
-        "$D/lib.so: its note offers `lie` version 1, and its code does not register that; build the library anew",
+        "$D/lib.so: it says that it offers `lie` version 1, and its code does not register that; build the library anew",
     );
     let honest = factory.reference::<dyn libraries::Thing>("honest", 1).unwrap();
     assert_eq!(libraries::Thing::name(&honest), "honest");
