@@ -17,7 +17,9 @@
 //!   contradicts them is damaged.
 //!
 //! What no header contradicts cannot be found here: bytes of code that were altered, or
-//! a table whose content is wrong, but in its place.
+//! a table whose content is wrong, but in its place. And in a file whose section headers
+//! were cut off (`strip` keeps them), sizes that nothing else tells: less initialised
+//! data, fewer zeros or smaller thread-locals than there were, a missing unwinding table.
 
 use std::io;
 
