@@ -225,8 +225,8 @@ fn in_a_fully_static_program_all_that_is_compiled_in_works_and_the_rest_is_an_er
     let why = |version| {
         format!(
             "static: no compiled-in component offers `chain.top` {version}, and this program cannot load one: it is \
-             fully static (`crt-static`), and a second C library beside its own would crash it; compile the \
-             component in, or link the program dynamically\nreleasing\n"
+             fully static (`crt-static`, or `-static`, `-static-pie` in C), and a second C library beside its own \
+             would crash it; compile the component in, or link the program dynamically\nreleasing\n"
         )
     };
     let empty = Scratch::new();

@@ -135,6 +135,114 @@ pub trait Driver: Send + Sync {
     }
 }
 
+/// Implements [`Driver`] for a component whose first field does the work: each method is
+/// the field's of that name, but for [`Driver::supervisor`], which has its default.
+///
+/// Drivers have versions, and versions are components: so they share what they do, and
+/// differ in their first lines.
+#[macro_export]
+macro_rules! forward_driver {
+    ($component:ident) => {
+        impl $crate::Driver for $component {
+            fn about(&self) -> $crate::About {
+                self.0.about()
+            }
+            fn open(
+                &self,
+                guest: &$crate::Guest,
+                opening: $crate::Opening,
+            ) -> ::core::result::Result<$crate::Owner, $crate::Error> {
+                self.0.open(guest, opening)
+            }
+            fn add(
+                &self,
+                owner: $crate::Owner,
+                resource: &$crate::Resource,
+            ) -> ::core::result::Result<(), $crate::Error> {
+                self.0.add(owner, resource)
+            }
+            fn acquire(
+                &self,
+                owner: $crate::Owner,
+                request: &$crate::Request,
+            ) -> ::core::result::Result<$crate::Grant, $crate::Error> {
+                self.0.acquire(owner, request)
+            }
+            fn register(
+                &self,
+                owner: $crate::Owner,
+                pid: u32,
+            ) -> ::core::result::Result<::std::string::String, $crate::Error> {
+                self.0.register(owner, pid)
+            }
+            fn release(
+                &self,
+                owner: $crate::Owner,
+            ) -> ::core::result::Result<::core::option::Option<::std::string::String>, $crate::Error> {
+                self.0.release(owner)
+            }
+            fn inquire(
+                &self,
+                owner: $crate::Owner,
+            ) -> ::core::result::Result<::core::option::Option<::std::string::String>, $crate::Error> {
+                self.0.inquire(owner)
+            }
+            fn close(&self, owner: $crate::Owner) {
+                self.0.close(owner);
+            }
+            fn owners(&self) -> ::std::vec::Vec<$crate::Owned> {
+                self.0.owners()
+            }
+            fn holders(
+                &self,
+                resource: &$crate::Resource,
+            ) -> ::core::result::Result<::std::vec::Vec<$crate::Holder>, $crate::Error> {
+                self.0.holders(resource)
+            }
+            fn child(&self, owner: $crate::Owner) -> ::core::result::Result<u32, $crate::Error> {
+                self.0.child(owner)
+            }
+            fn plug(
+                &self,
+                owner: $crate::Owner,
+                resource: &$crate::Resource,
+            ) -> ::core::result::Result<(), $crate::Error> {
+                self.0.plug(owner, resource)
+            }
+            fn unplug(
+                &self,
+                owner: $crate::Owner,
+                resource: &$crate::Resource,
+            ) -> ::core::result::Result<(), $crate::Error> {
+                self.0.unplug(owner, resource)
+            }
+            fn prepare_migrate(
+                &self,
+                owner: $crate::Owner,
+                target: &$crate::Target,
+            ) -> ::core::result::Result<$crate::Grant, $crate::Error> {
+                self.0.prepare_migrate(owner, target)
+            }
+            fn complete_out(&self, owner: $crate::Owner) -> ::core::result::Result<(), $crate::Error> {
+                self.0.complete_out(owner)
+            }
+            fn cancel_out(&self, owner: $crate::Owner) -> ::core::result::Result<(), $crate::Error> {
+                self.0.cancel_out(owner)
+            }
+            fn complete_in(
+                &self,
+                owner: $crate::Owner,
+                grant: $crate::Grant,
+            ) -> ::core::result::Result<$crate::Grant, $crate::Error> {
+                self.0.complete_in(owner, grant)
+            }
+            fn cancel_in(&self, owner: $crate::Owner) -> ::core::result::Result<(), $crate::Error> {
+                self.0.cancel_in(owner)
+            }
+        }
+    };
+}
+
 /// What a driver is.
 #[derive(Abi, Clone, Debug, PartialEq, Eq)]
 pub struct About {

@@ -8,9 +8,7 @@ macro_rules! lock_file {
         pub mod $module {
             use std::path::PathBuf;
 
-            use lcr_lock::{
-                About, Driver, Error, Grant, Guest, Holder, Opening, Owned, Owner, Request, Resource, Target,
-            };
+            use lcr_lock::Driver;
 
             use crate::locks::Locks;
 
@@ -50,79 +48,7 @@ macro_rules! lock_file {
                 }
             }
 
-            impl Driver for File {
-                fn about(&self) -> About {
-                    self.0.about()
-                }
-
-                fn open(&self, guest: &Guest, opening: Opening) -> Result<Owner, Error> {
-                    self.0.open(guest, opening)
-                }
-
-                fn add(&self, owner: Owner, resource: &Resource) -> Result<(), Error> {
-                    self.0.add(owner, resource)
-                }
-
-                fn acquire(&self, owner: Owner, request: &Request) -> Result<Grant, Error> {
-                    self.0.acquire(owner, request)
-                }
-
-                fn register(&self, owner: Owner, pid: u32) -> Result<String, Error> {
-                    self.0.register(owner, pid)
-                }
-
-                fn release(&self, owner: Owner) -> Result<Option<String>, Error> {
-                    self.0.release(owner)
-                }
-
-                fn inquire(&self, owner: Owner) -> Result<Option<String>, Error> {
-                    self.0.inquire(owner)
-                }
-
-                fn close(&self, owner: Owner) {
-                    self.0.close(owner);
-                }
-
-                fn owners(&self) -> Vec<Owned> {
-                    self.0.owners()
-                }
-
-                fn holders(&self, resource: &Resource) -> Result<Vec<Holder>, Error> {
-                    self.0.holders(resource)
-                }
-
-                fn child(&self, owner: Owner) -> Result<u32, Error> {
-                    self.0.child(owner)
-                }
-
-                fn plug(&self, owner: Owner, resource: &Resource) -> Result<(), Error> {
-                    self.0.plug(owner, resource)
-                }
-
-                fn unplug(&self, owner: Owner, resource: &Resource) -> Result<(), Error> {
-                    self.0.unplug(owner, resource)
-                }
-
-                fn prepare_migrate(&self, owner: Owner, target: &Target) -> Result<Grant, Error> {
-                    self.0.prepare_migrate(owner, target)
-                }
-
-                fn complete_out(&self, owner: Owner) -> Result<(), Error> {
-                    self.0.complete_out(owner)
-                }
-
-                fn cancel_out(&self, owner: Owner) -> Result<(), Error> {
-                    self.0.cancel_out(owner)
-                }
-
-                fn complete_in(&self, owner: Owner, grant: Grant) -> Result<Grant, Error> {
-                    self.0.complete_in(owner, grant)
-                }
-
-                fn cancel_in(&self, owner: Owner) -> Result<(), Error> {
-                    self.0.cancel_in(owner)
-                }
-            }
+            lcr_lock::forward_driver!(File);
         }
     };
 }
