@@ -4,6 +4,7 @@
 //! its own; otherwise it says that it cannot be sure to be alone, and goes on.
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use lcr_control::client::legacy_message;
@@ -15,8 +16,11 @@ use serde_json::json;
 
 use counter_api::Counter;
 
-/// Runs the test in a thread with a network namespace of its own, if it may.
+/// Runs the test in a thread with a network namespace of its own, if it may; alone among
+/// these tests it is in any case.
 fn alone(test: impl FnOnce() + Send) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             // SAFETY: a namespace of the network alone; no descriptors are unshared.
