@@ -138,6 +138,11 @@ pub(crate) struct Within {
     pub(crate) command: Vec<OsString>,
 }
 
+/// How long a name may be. Its supervisor's socket is bound as
+/// `/proc/self/fd/N/.NAME.sock`, and a socket's path has at most 107 bytes: a number of six
+/// digits has its place.
+const LONGEST: usize = 80;
+
 /// What a guest is called: also files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name(pub(crate) String);
@@ -147,10 +152,13 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Name, String> {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.+@:".contains(c);
-        if text.is_empty() || text.len() > 100 || text.starts_with(['.', '-']) || !text.chars().all(fits) {
-            return Err("a guest's name is up to 100 letters, digits and `-_.+@:`, and begins with neither \
-                        `.` nor `-`"
-                .into());
+        let length = text.len();
+        if text.is_empty() || length > LONGEST || text.starts_with(['.', '-']) || !text.chars().all(fits) {
+            let long = if length > LONGEST { format!("; this has {length} bytes") } else { String::new() };
+            return Err(format!(
+                "a guest's name is up to {LONGEST} letters, digits and `-_.+@:`, and begins with neither `.` \
+                 nor `-`{long}"
+            ));
         }
         Ok(Name(text.to_owned()))
     }
@@ -231,10 +239,15 @@ mod tests {
 
     #[test]
     fn a_name_is_no_path() {
-        for wrong in ["", ".", "..", "a/b", "-x", "a b", "a\n", &"x".repeat(101)] {
+        for wrong in ["", ".", "..", "a/b", "-x", "a b", "a\n", &"x".repeat(81)] {
             assert!(wrong.parse::<Name>().is_err(), "{wrong:?}");
         }
         assert!("web-1.example:a@b_c+d".parse::<Name>().is_ok());
+        assert!("x".repeat(80).parse::<Name>().is_ok());
+        let said = "x".repeat(81).parse::<Name>().unwrap_err();
+        assert!(
+            said.starts_with("a guest's name is up to 80 letters") && said.ends_with("; this has 81 bytes")
+        );
     }
 
     #[test]
