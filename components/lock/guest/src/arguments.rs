@@ -43,7 +43,8 @@ pub(crate) struct Run {
     /// not compiled in are looked for in LCR_PATH.
     #[arg(long, default_value = "file", value_name = "D")]
     pub(crate) driver: String,
-    /// A parameter for the driver, as directory=/srv/leases for `file`.
+    /// A parameter for the driver, as directory=/srv/leases for `file`. One that is
+    /// called directory is a path, from here if it is relative.
     #[arg(long = "parameter", value_name = "KEY=VALUE")]
     pub(crate) parameters: Vec<Parameter>,
     /// What the guest is called: in refusals, in lists, in commands.
@@ -170,6 +171,10 @@ impl fmt::Display for Name {
     }
 }
 
+/// The parameter that is a path with every driver that has it: made absolute, for `attach`
+/// and the guest's own process may stand in another directory.
+const DIRECTORY: &str = "directory";
+
 /// A parameter for a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parameter(pub(crate) String, pub(crate) String);
@@ -179,6 +184,11 @@ impl FromStr for Parameter {
 
     fn from_str(text: &str) -> Result<Parameter, String> {
         match text.split_once('=') {
+            Some((DIRECTORY, value)) => {
+                let absolute = std::path::absolute(value).map_err(|error| format!("{DIRECTORY}: {error}"))?;
+                let value = absolute.to_str().ok_or("the current directory is not UTF-8")?;
+                Ok(Parameter(DIRECTORY.to_owned(), value.to_owned()))
+            }
             Some((key, value)) if !key.is_empty() => Ok(Parameter(key.to_owned(), value.to_owned())),
             _ => Err("a parameter is written KEY=VALUE".into()),
         }
@@ -253,6 +263,11 @@ mod tests {
     #[test]
     fn a_parameter_has_a_key() {
         assert_eq!("a=b=c".parse(), Ok(Parameter("a".into(), "b=c".into())));
+        let here = std::env::current_dir().unwrap().join("b=c").to_str().unwrap().to_owned();
+        assert_eq!("directory=b=c".parse(), Ok(Parameter("directory".into(), here)));
+        assert_eq!("directory=/b".parse(), Ok(Parameter("directory".into(), "/b".into())));
+        assert_eq!("directories=b".parse(), Ok(Parameter("directories".into(), "b".into())));
+        assert!("directory=".parse::<Parameter>().unwrap_err().starts_with("directory: "));
         assert!("=b".parse::<Parameter>().is_err() && "a".parse::<Parameter>().is_err());
     }
 
