@@ -91,6 +91,13 @@ fn parameters_that_the_driver_does_not_take() {
         &["true"],
         "a parameter is written KEY=VALUE",
     );
+    for (driver, parameter, said) in [
+        ("file", "direktory=/", "there is no parameter `direktory`: this driver takes `directory`"),
+        ("nop", "foo=bar", "there is no parameter `foo`: this driver takes none"),
+        ("sanlock", "hostid=1", "there is no parameter `hostid`: this driver takes `directory`, `host_id`,"),
+    ] {
+        run_refused(125, &["--name", "web", "--driver", driver, "--parameter", parameter], &["true"], said);
+    }
 }
 
 #[test]
