@@ -32,8 +32,8 @@
 //! | [`Driver::cancel_out`], [`Driver::cancel_in`] | the same with `CANCEL` | `drvAcquire` on the source again |
 //!
 //! [`life`] is the API above it, in which the sequences of the first design are
-//! documents that are tests, and what is out of order does not compile. [`book`] and
-//! [`record`] are what drivers are made with.
+//! documents that are tests, and what is out of order does not compile. [`book`],
+//! [`parameters`] and [`record`] are what drivers are made with.
 //!
 //! What both leave open is said here: in which process a lock is taken, what ties it
 //! to the guest, what a state may be used for. See [`driver`].
@@ -45,6 +45,7 @@ pub mod grant;
 pub mod guest;
 mod inherit;
 pub mod life;
+pub mod parameters;
 pub mod record;
 pub mod resource;
 

@@ -21,6 +21,7 @@ macro_rules! lock_file {
 
             impl Construct for File {
                 fn construct(cx: &Context) -> Result<Self, BoxError> {
+                    lcr_lock::parameters::only(cx, &["directory"])?;
                     let directory = match cx.get("directory") {
                         None => None,
                         Some(_) => Some(PathBuf::from(cx.text("directory")?)),

@@ -43,7 +43,8 @@ pub(crate) struct Run {
     /// not compiled in are looked for in LCR_PATH.
     #[arg(long, default_value = "file", value_name = "D")]
     pub(crate) driver: String,
-    /// A parameter for the driver, as directory=/srv/leases for `file`.
+    /// A parameter for the driver, as directory=/srv/leases for `file`. One that is
+    /// called directory is a path, from here if it is relative.
     #[arg(long = "parameter", value_name = "KEY=VALUE")]
     pub(crate) parameters: Vec<Parameter>,
     /// What the guest is called: in refusals, in lists, in commands.
@@ -138,6 +139,11 @@ pub(crate) struct Within {
     pub(crate) command: Vec<OsString>,
 }
 
+/// How long a name may be. Its supervisor's socket is bound as
+/// `/proc/self/fd/N/.NAME.sock`, and a socket's path has at most 107 bytes: a number of six
+/// digits has its place.
+const LONGEST: usize = 80;
+
 /// What a guest is called: also files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name(pub(crate) String);
@@ -147,10 +153,13 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Name, String> {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.+@:".contains(c);
-        if text.is_empty() || text.len() > 100 || text.starts_with(['.', '-']) || !text.chars().all(fits) {
-            return Err("a guest's name is up to 100 letters, digits and `-_.+@:`, and begins with neither \
-                        `.` nor `-`"
-                .into());
+        let length = text.len();
+        if text.is_empty() || length > LONGEST || text.starts_with(['.', '-']) || !text.chars().all(fits) {
+            let long = if length > LONGEST { format!("; this has {length} bytes") } else { String::new() };
+            return Err(format!(
+                "a guest's name is up to {LONGEST} letters, digits and `-_.+@:`, and begins with neither `.` \
+                 nor `-`{long}"
+            ));
         }
         Ok(Name(text.to_owned()))
     }
@@ -162,6 +171,10 @@ impl fmt::Display for Name {
     }
 }
 
+/// The parameter that is a path with every driver that has it: made absolute, for `attach`
+/// and the guest's own process may stand in another directory.
+const DIRECTORY: &str = "directory";
+
 /// A parameter for a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parameter(pub(crate) String, pub(crate) String);
@@ -171,6 +184,11 @@ impl FromStr for Parameter {
 
     fn from_str(text: &str) -> Result<Parameter, String> {
         match text.split_once('=') {
+            Some((DIRECTORY, value)) => {
+                let absolute = std::path::absolute(value).map_err(|error| format!("{DIRECTORY}: {error}"))?;
+                let value = absolute.to_str().ok_or("the current directory is not UTF-8")?;
+                Ok(Parameter(DIRECTORY.to_owned(), value.to_owned()))
+            }
             Some((key, value)) if !key.is_empty() => Ok(Parameter(key.to_owned(), value.to_owned())),
             _ => Err("a parameter is written KEY=VALUE".into()),
         }
@@ -231,15 +249,25 @@ mod tests {
 
     #[test]
     fn a_name_is_no_path() {
-        for wrong in ["", ".", "..", "a/b", "-x", "a b", "a\n", &"x".repeat(101)] {
+        for wrong in ["", ".", "..", "a/b", "-x", "a b", "a\n", &"x".repeat(81)] {
             assert!(wrong.parse::<Name>().is_err(), "{wrong:?}");
         }
         assert!("web-1.example:a@b_c+d".parse::<Name>().is_ok());
+        assert!("x".repeat(80).parse::<Name>().is_ok());
+        let said = "x".repeat(81).parse::<Name>().unwrap_err();
+        assert!(
+            said.starts_with("a guest's name is up to 80 letters") && said.ends_with("; this has 81 bytes")
+        );
     }
 
     #[test]
     fn a_parameter_has_a_key() {
         assert_eq!("a=b=c".parse(), Ok(Parameter("a".into(), "b=c".into())));
+        let here = std::env::current_dir().unwrap().join("b=c").to_str().unwrap().to_owned();
+        assert_eq!("directory=b=c".parse(), Ok(Parameter("directory".into(), here)));
+        assert_eq!("directory=/b".parse(), Ok(Parameter("directory".into(), "/b".into())));
+        assert_eq!("directories=b".parse(), Ok(Parameter("directories".into(), "b".into())));
+        assert!("directory=".parse::<Parameter>().unwrap_err().starts_with("directory: "));
         assert!("=b".parse::<Parameter>().is_err() && "a".parse::<Parameter>().is_err());
     }
 

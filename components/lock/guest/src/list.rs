@@ -15,6 +15,9 @@ use crate::wire::Client;
 
 /// How long a supervisor may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A column is not made wider than this for a text that is: formatting a width of more
+/// than 65535 panics.
+const WIDEST: usize = 200;
 
 pub(crate) fn run(List { json }: &List) -> crate::Result {
     // What is only looked at is not made.
@@ -110,8 +113,12 @@ fn table(guests: &[Value]) -> String {
             disks.join(" "),
         ]);
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..6).map(width).collect();
+    let width = |column: usize| {
+        let widest = rows.iter().map(|row| row[column].chars().count()).max();
+        widest.unwrap_or(0).min(WIDEST)
+    };
+    // What comes last needs no room behind it.
+    let widths: Vec<usize> = (0..5).map(width).chain([0]).collect();
     rows.iter().fold(String::new(), |mut text, row| {
         let line = row.iter().zip(&widths).fold(String::new(), |mut line, (cell, width)| {
             // A text takes whatever is written to it.
@@ -138,5 +145,23 @@ mod tests {
             "NAME  STATE    PID  SUPERVISOR  DRIVER       DISKS\n\
              web   running  12   -           lock.file 1  /a /b,shared\n"
         );
+    }
+
+    /// As many disks as nobody has, and a driver as nobody calls it.
+    #[test]
+    fn a_text_of_any_length_is_shown_whole() {
+        let path = format!("/{}", "x".repeat(1000));
+        let disk = json!({"path": path, "mode": "exclusive"});
+        let driver = format!("lock.{}", "y".repeat(70_000));
+        let guest = json!({
+            "name": "web", "state": "running", "pid": 12, "supervisor_pid": 11, "driver": driver,
+            "driver_version": 1, "disks": vec![disk; 100],
+        });
+        let table = table(&[guest]);
+        let row = table.lines().nth(1).unwrap();
+        let disks = vec![path.as_str(); 100].join(" ");
+        assert_eq!(row, format!("web   running  12   11          {driver} 1  {disks}"));
+        let head = table.lines().next().unwrap();
+        assert_eq!(head, format!("NAME  STATE    PID  SUPERVISOR  {:200}  DISKS", "DRIVER"));
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! They are blocked in all of its threads, and read from a descriptor, which also says
 //! who has sent them: those of the terminal come from the kernel.
+//!
+//! A parent that ignores SIGCHLD passes that on. The kernel then takes away what has ended
+//! before anybody could wait for it, and the guest's status with it: so a supervisor never
+//! ignores it, and what it starts does as the parent wanted.
 
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
@@ -20,6 +24,8 @@ pub(crate) struct Signals {
     descriptor: OwnedFd,
     /// As it was.
     mask: libc::sigset_t,
+    /// Whether SIGCHLD was ignored.
+    ignored_children: bool,
 }
 
 /// A signal that has come.
@@ -33,8 +39,9 @@ pub(crate) struct Came {
 impl Signals {
     /// Takes them. To be called before there is another thread.
     pub(crate) fn take() -> io::Result<Signals> {
-        // SAFETY: sets are made before they are used, and live for the calls; the mask is
-        // this thread's alone; the descriptor is new, and nobody else's.
+        // SAFETY: sets and actions are made before they are used, and live for the calls; the
+        // default action runs no code of ours; the mask is this thread's alone; the
+        // descriptor is new, and nobody else's.
         unsafe {
             let mut wanted: libc::sigset_t = std::mem::zeroed();
             let mut mask: libc::sigset_t = std::mem::zeroed();
@@ -49,7 +56,14 @@ impl Signals {
             if descriptor < 0 {
                 return Err(io::Error::last_os_error());
             }
-            Ok(Signals { descriptor: OwnedFd::from_raw_fd(descriptor), mask })
+            let descriptor = OwnedFd::from_raw_fd(descriptor);
+            // All zero is the default action, without flags.
+            let usual: libc::sigaction = std::mem::zeroed();
+            let mut was: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(libc::SIGCHLD, &raw const usual, &raw mut was) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Signals { descriptor, mask, ignored_children: was.sa_sigaction == libc::SIG_IGN })
         }
     }
 
@@ -73,15 +87,19 @@ impl Signals {
 
     /// Has a command's process get its signals as this one would have.
     pub(crate) fn restored_in(&self, command: &mut Command) {
-        let mask = self.mask;
+        let Signals { mask, ignored_children, .. } = *self;
         let restore = move || {
+            // SAFETY: to ignore a signal runs no code of ours.
+            if ignored_children && unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
             // SAFETY: the set is a copy, and the mask is that of the only thread.
             match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()) } {
                 0 => Ok(()),
                 error => Err(io::Error::from_raw_os_error(error)),
             }
         };
-        // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+        // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
         unsafe { command.pre_exec(restore) };
     }
 }

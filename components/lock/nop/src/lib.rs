@@ -26,7 +26,8 @@ pub mod lock_nop {
     pub struct Nop(Book<()>);
 
     impl Construct for Nop {
-        fn construct(_: &Context) -> Result<Self, BoxError> {
+        fn construct(cx: &Context) -> Result<Self, BoxError> {
+            lcr_lock::parameters::only(cx, &[])?;
             Ok(Nop(Book::new(NAME)))
         }
     }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use lcr_core::{BoxError, Context, State};
 use lcr_lock::book::{Book, Entry};
+use lcr_lock::parameters;
 use lcr_lock::record::Record;
 use lcr_lock::{
     About, Error, Features, Grant, Guest, Holder, Kind, Mode, OnFailure, Opening, Operation, Owned, Owner,
@@ -31,6 +32,9 @@ use crate::{NAME, code, note, process};
 
 /// The head of its records.
 const HEAD: &str = "lock.sanlock/1";
+/// What it takes, as its documentation lists it.
+const PARAMETERS: &[&str] =
+    &["directory", "host_id", "lockspace", "io_timeout", "disks", "handler", "client"];
 /// The lockspace of disks' leases, as libvirt's plugin names it.
 const LOCKSPACE: &str = "__LIBVIRT__DISKS__";
 /// How often a lease is asked for that is in somebody's hands for a moment only, and how
@@ -81,6 +85,7 @@ struct Registration {
 
 impl Settings {
     fn of(cx: &Context) -> Result<Settings, BoxError> {
+        parameters::only(cx, PARAMETERS)?;
         let text = |name| cx.get(name).map(|_| cx.text(name)).transpose();
         // A number, or its digits: parameters that come from a file are texts.
         let number = |name| -> Result<Option<u64>, BoxError> {

@@ -184,3 +184,19 @@ fn what_cannot_be_locked_says_why() {
         "{error}"
     );
 }
+
+/// Else what is misspelt would lock elsewhere than was meant, and say nothing.
+#[test]
+fn a_parameter_that_no_driver_knows_is_refused() {
+    let scratch = lcr_tests::Scratch::new();
+    let leases = scratch.path().display().to_string();
+    let refused = |interface: &str, cx: &Context| {
+        let factory = Factory::builder().without_environment().build();
+        Plugin::load_from(&factory, interface, cx).unwrap_err().to_string()
+    };
+    let both = Context::new().with("directory", leases.as_str()).with("direktory", leases.as_str());
+    let error = refused("lock.file", &both);
+    assert!(error.contains("there is no parameter `direktory`: this driver takes `directory`"), "{error}");
+    let error = refused("lock.nop", &Context::new().with("foo", "bar"));
+    assert!(error.contains("there is no parameter `foo`: this driver takes none"), "{error}");
+}

@@ -472,6 +472,11 @@ fn parameters_that_make_no_sense_are_refused() {
         (("host_id", "one"), "the parameter `host_id` is no number: `one`"),
         (("disks", "some"), "it can be `lease` or `ignore`"),
         (("lockspace", "a:b"), "no colon, blank, slash or backslash"),
+        (
+            ("hostid", "1"),
+            "there is no parameter `hostid`: this driver takes `directory`, `host_id`, `lockspace`, `io_timeout`, \
+             `disks`, `handler`, `client`",
+        ),
     ] {
         let error = refused(&[parameters]);
         assert!(error.contains(expected), "{error}");

@@ -18,8 +18,26 @@ fn run_refused(code: i32, options: &[&str], command: &[&str], expected: &str) {
 
 #[test]
 fn a_name_that_is_none() {
-    run_refused(125, &["--name", "a/b"], &["true"], "a guest's name is up to 100 letters");
+    run_refused(125, &["--name", "a/b"], &["true"], "a guest's name is up to 80 letters");
     run_refused(125, &[], &["true"], "--name");
+}
+
+/// Its socket's path would be too long when the guest runs already.
+#[test]
+fn a_name_that_is_too_long() {
+    let world = World::new();
+    let marker = world.path("marker");
+    let touch = ["touch", marker.to_str().unwrap()];
+    for length in [81, 87, 100, 300] {
+        let said = format!("begins with neither `.` nor `-`; this has {length} bytes");
+        run_refused(125, &["--name", &"x".repeat(length)], &touch, &said);
+    }
+    assert!(!marker.exists(), "it ran");
+    let host = world.host("host");
+    let longest = "x".repeat(80);
+    let mut web = host.run(&longest, &[""; 0]);
+    host.done(&["plug", &longest, "--disk", &world.disk("a")]);
+    assert!(web.end().success());
 }
 
 #[test]
@@ -73,6 +91,13 @@ fn parameters_that_the_driver_does_not_take() {
         &["true"],
         "a parameter is written KEY=VALUE",
     );
+    for (driver, parameter, said) in [
+        ("file", "direktory=/", "there is no parameter `direktory`: this driver takes `directory`"),
+        ("nop", "foo=bar", "there is no parameter `foo`: this driver takes none"),
+        ("sanlock", "hostid=1", "there is no parameter `hostid`: this driver takes `directory`, `host_id`,"),
+    ] {
+        run_refused(125, &["--name", "web", "--driver", driver, "--parameter", parameter], &["true"], said);
+    }
 }
 
 #[test]

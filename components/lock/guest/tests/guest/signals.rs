@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 
 use rustix::process::Signal;
 
-use crate::world::{Program, World, is_alive, lines_of, pid, signal, soon, test_program};
+use crate::world::{Program, World, is_alive, library, lines_of, pid, signal, soon, test_program};
 
 #[test]
 fn what_a_process_sends_to_the_supervisor_goes_to_the_guest() {
@@ -25,6 +25,43 @@ fn what_a_process_sends_to_the_supervisor_goes_to_the_guest() {
         assert_eq!(web.line(), line);
     }
     assert_eq!(web.wait().code(), Some(3), "the guest's own status");
+}
+
+/// As a parent that never waits for its children: what ignores SIGCHLD passes that on, and
+/// then nobody is told how a child has ended.
+#[test]
+fn a_parent_that_ignores_its_children_gets_the_guests_status() {
+    let world = World::new();
+    let host = world.host("host");
+    let library = library("lcr-lock-inside-library", "lock_inside");
+    // That of the kernel's list which says what is ignored: bit 16 is SIGCHLD.
+    let script = "grep SigIgn /proc/self/status; exit 7";
+    for ignores in [true, false] {
+        for driver in ["file", "inside"] {
+            let host = host.clone().with(library.clone());
+            let disk = world.disk("a");
+            let arguments = ["run", "--driver", driver, "--name", "web", "--disk", &disk];
+            let all: Vec<&str> = arguments.into_iter().chain(["--", "bash", "-c", script]).collect();
+            let mut command = host.command(&all);
+            let ignore = move || {
+                let action = if ignores { libc::SIG_IGN } else { libc::SIG_DFL };
+                // SAFETY: a system call of a child that is about to become another program.
+                unsafe { libc::signal(libc::SIGCHLD, action) };
+                Ok(())
+            };
+            // SAFETY: it makes one system call.
+            unsafe { command.pre_exec(ignore) };
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(7), "{driver}, {ignores}: {said}");
+            assert_eq!(said, "");
+            // The guest finds it as it would have without a supervisor.
+            let line = String::from_utf8(output.stdout).unwrap();
+            let ignored = u64::from_str_radix(line.trim_start_matches("SigIgn:").trim(), 16).unwrap();
+            assert_eq!(ignored & 1 << (libc::SIGCHLD - 1) != 0, ignores, "{driver}: {line}");
+            assert!(host.list().is_empty());
+        }
+    }
 }
 
 /// A terminal whose foreground is a supervisor with its guest.

@@ -139,6 +139,37 @@ fn a_driver_gets_its_parameters_and_an_adopted_guests_too() {
     host.done(&rival);
 }
 
+#[test]
+fn a_relative_directory_of_leases_is_the_same_from_everywhere() {
+    let world = World::new();
+    let host = world.host("host");
+    let disk = world.disk("a");
+    for directory in ["here/leases", "there/leases"] {
+        std::fs::create_dir_all(world.path(directory)).unwrap();
+    }
+    let here = ["run", "--name", "web", "--parameter", "directory=leases", "--disk", &disk, "--", "cat"];
+    let mut command = host.command(&here);
+    command.current_dir(world.path("here"));
+    let mut web = Program::start(command);
+    host.until("web", "running");
+    web.kill();
+    let mut command = host.command(&["attach", "web"]);
+    command.current_dir(world.path("there"));
+    let mut attached = Program::start(command);
+    host.until("web", "running");
+    // What is plugged is locked where all its disks are.
+    let more = world.disk("b");
+    host.done(&["plug", "web", "--disk", &more]);
+    let leases = |directory: &str| std::fs::read_dir(world.path(directory)).unwrap().count();
+    assert_eq!((leases("here/leases"), leases("there/leases")), (2, 0));
+    let parameter = format!("directory={}", world.path("here/leases").display());
+    let rival = ["run", "--name", "rival", "--parameter", &parameter, "--disk", &more, "--", "true"];
+    assert!(host.refused(125, &rival).contains("held by guest web"));
+    web.end();
+    assert!(attached.wait().success());
+    host.done(&rival);
+}
+
 /// The library is found by its interface's name, and asked in the guest's own process.
 #[test]
 fn a_driver_from_a_library_that_must_be_asked_within_the_guests_process() {
