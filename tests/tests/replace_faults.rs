@@ -12,6 +12,7 @@ mod replaced;
 mod replacing;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -568,7 +569,8 @@ fn after_each_fault_the_old_version_serves_and_nothing_is_left() {
     let mut wrong = Vec::new();
     for fault in FAULTS {
         if fault.name == "bad owner" && !is_root() {
-            lcr_tests::missing("root", "run the test as root: a file is given to somebody else");
+            let line = "SKIPPED replace_faults, bad owner: only root can give a file to somebody else\n";
+            let _ = std::io::stderr().write_all(line.as_bytes());
             continue;
         }
         let mut heaps = Vec::new();
