@@ -125,7 +125,8 @@ impl Staying {
         line.is_ok()
     }
 
-    /// Interrupts it, once it has said what is shown.
+    /// Ends it, once it has said what is shown. (Who is started in the background may
+    /// ignore to be interrupted.)
     fn end(mut self) {
         let deadline = Instant::now() + PATIENCE;
         while !looks_like(&self.shown, &self.said) {
@@ -134,9 +135,9 @@ impl Staying {
             assert!(self.hears(deadline), "{difference}");
         }
         // SAFETY: a signal to a child that nobody has waited for.
-        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) };
+        unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
         let status = self.child.wait().unwrap();
-        assert!(status.success() || status.signal() == Some(libc::SIGINT), "$ {}: {status}", self.command);
+        assert!(status.success() || status.signal() == Some(libc::SIGTERM), "$ {}: {status}", self.command);
     }
 }
 
