@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::{FileKind, MAX_NOTES, Problem, Source};
-use crate::elf::{self, Lie, PROGRAM_HEADER as PHDR, Segment};
+use crate::elf::{self, Lie, PROGRAM_HEADER as PHDR, Segment, u16_at, u32_at, u64_at};
 use crate::note::{OWNER, TYPE_JSON};
 
 const EHDR: usize = 64;
@@ -327,22 +327,4 @@ fn hex(bytes: &[u8]) -> String {
     }
     let digits: Vec<_> = bytes.iter().take(4).map(|b| format!("{b:02x}")).collect();
     digits.join(" ")
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[at..at + N]);
-    out
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(array(bytes, at))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(array(bytes, at))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(array(bytes, at))
 }

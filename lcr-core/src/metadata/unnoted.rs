@@ -19,6 +19,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::Interface;
+use crate::elf::{u16_at, u32_at, u64_at};
 
 /// What the file of a C library says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -404,22 +405,4 @@ impl Pointers {
         let at = self.0.binary_search_by_key(&address, |(at, _)| *at).ok()?;
         Some(self.0[at].1)
     }
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[at..at + N]);
-    out
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(array(bytes, at))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(array(bytes, at))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(array(bytes, at))
 }
