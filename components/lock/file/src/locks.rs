@@ -10,9 +10,12 @@
 //!   it is. Where this process has none, it fetches one from the guest's process
 //!   (`pidfd_getfd`).
 //! * What an operation has taken before it fails is closed, and so free again.
-//! * The card says what is held, at all times.
+//! * The card says what is held, at all times; and while a guest leaves with its open
+//!   files, what it takes along.
+//! * What leaves is kept here until the owner is closed, and is known by its file, not by
+//!   its path: so a migration that fails is undone whatever was renamed meanwhile.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -57,7 +60,7 @@ pub(crate) struct Own {
     handed_over: bool,
 }
 
-/// A lock that an owner has.
+/// A lock that an owner has; or, at [`Stage::Left`], had and can take back.
 #[derive(Debug)]
 struct Held {
     resource: Resource,
@@ -103,13 +106,18 @@ fn record(entry: &Its) -> Record {
     if let Some(host) = host() {
         record.put_text("host", host);
     }
-    for held in &entry.own.held {
+    for held in entry.own.held.iter().filter(|_| !gave_up(entry)) {
         record.put_resource(
             &held.resource,
             &[held.inode.to_string().as_bytes(), held.offset.to_string().as_bytes()],
         );
     }
     record
+}
+
+/// Whether it has left without its open files: what it had is unlocked.
+fn gave_up(entry: &Its) -> bool {
+    entry.stage == Stage::Left && !entry.own.handed_over
 }
 
 /// What the parts behind a resource say.
@@ -146,7 +154,7 @@ fn write_down(entry: &Its, operation: Operation) -> Result<String, Error> {
             .map_err(|error| system(operation, "the guest's card cannot be written", error))?;
     }
     let text = record.to_string();
-    for held in &entry.own.held {
+    for held in entry.own.held.iter().filter(|_| entry.stage != Stage::Left) {
         // Those who share one cannot all stand in it.
         if held.lease
             && held.resource.mode() == Mode::Exclusive
@@ -281,7 +289,12 @@ impl Locks {
 
     pub(crate) fn close(&self, owner: Owner) {
         self.watch.remove(owner);
-        drop(self.book.close(owner));
+        if let Some(entry) = self.book.close(owner)
+            && gave_up(&entry)
+        {
+            // They keep nothing any more.
+            entry.own.held.iter().filter_map(|held| held.keeper.as_ref()).for_each(|keeper| keeper.end());
+        }
     }
 
     pub(crate) fn owners(&self) -> Vec<Owned> {
@@ -289,8 +302,21 @@ impl Locks {
     }
 
     pub(crate) fn inquire(&self, owner: Owner) -> Result<Option<String>, Error> {
-        self.with(owner, Operation::Inquire, |entry| {
+        let operation = Operation::Inquire;
+        self.with(owner, operation, |entry| {
             drop_if_ended(entry);
+            if matches!(entry.stage, Stage::Acquired | Stage::Leaving)
+                && let Some(pid) = entry.guest.pid
+                && let Some(held) = entry.own.held.iter().find(|held| is_lost(held, pid, entry.own.start))
+            {
+                let name = &entry.guest.name;
+                let reason = format!("process {pid} of guest {name} has no lock of it any more");
+                let error = Error::new(Kind::Lost, NAME, operation, reason).on(&held.resource);
+                return Err(error.with_hint(
+                    "the guest has closed the descriptor, and who kept the lock for it has ended: stop the guest, another \
+                     one may have the disk",
+                ));
+            }
             Ok(Some(record(entry).to_string()))
         })
     }
@@ -334,9 +360,14 @@ impl Locks {
             if request.register_only {
                 return self.grant(owner, entry, operation, 0);
             }
+            if let Some(pid) = entry.guest.pid {
+                // What was lost is taken again.
+                let start = entry.own.start;
+                entry.own.held.retain(|held| !is_lost(held, pid, start));
+            }
             let before = entry.own.held.len();
             let wanted = missing(entry);
-            let taken = self.take(entry, operation, &wanted, Vec::new())?;
+            let taken = self.take(entry, operation, &wanted, Handed::default())?;
             self.settle(owner, entry, operation, taken, before)
         })
     }
@@ -367,6 +398,13 @@ impl Locks {
                 entry.own.held.clear();
                 return Ok(state);
             }
+            if tied.is_ok() {
+                // It has arrived: what it has is its own.
+                entry.own.held.iter_mut().for_each(|held| held.shared = false);
+            } else {
+                entry.guest.pid = None;
+                entry.own.start = None;
+            }
             tied.map(|()| state)
         })
     }
@@ -377,6 +415,11 @@ impl Locks {
             entry.must_be(NAME, operation, &[Stage::Described, Stage::Acquired, Stage::Released])?;
             drop_if_ended(entry);
             let state = record(entry).to_string();
+            if entry.guest.pid.is_none() {
+                // The place that it was to come from has the same open files: unlocking would
+                // be for that, too.
+                entry.own.held.retain(|held| !held.shared);
+            }
             // The last first: each is found, and taken out, at once.
             for resource in entry.resources.clone().iter().rev() {
                 self.give_up(entry, operation, resource)?;
@@ -401,7 +444,7 @@ impl Locks {
             let before = entry.own.held.len();
             entry.put(NAME, operation, resource)?;
             let plugged = self
-                .take(entry, operation, std::slice::from_ref(resource), Vec::new())
+                .take(entry, operation, std::slice::from_ref(resource), Handed::default())
                 .and_then(|taken| self.settle(owner, entry, operation, taken, before));
             if plugged.is_err() {
                 entry.resources.pop();
@@ -473,13 +516,10 @@ impl Locks {
         let operation = Operation::CompleteMigrate;
         self.with(owner, operation, |entry| {
             entry.must_be(NAME, operation, &[Stage::Leaving])?;
-            if entry.own.handed_over {
-                // The other side has the same open files: unlocking would be for it, too.
-                entry.own.held.clear();
-            } else {
-                for resource in entry.resources.clone().iter().rev() {
-                    self.give_up(entry, operation, resource)?;
-                }
+            // The other side that has the same open files has their locks: unlocking would be
+            // for it, too.
+            if !entry.own.handed_over {
+                give_up_all(entry, operation)?;
             }
             entry.stage = Stage::Left;
             write_down(entry, operation).map(drop)
@@ -491,9 +531,11 @@ impl Locks {
         self.with(owner, operation, |entry| {
             entry.must_be(NAME, operation, &[Stage::Leaving, Stage::Left])?;
             if entry.stage == Stage::Left {
-                let wanted = missing(entry);
-                let taken = self.take(entry, operation, &wanted, Vec::new())?;
-                self.settle(owner, entry, operation, taken, 0)?;
+                drop_if_ended(entry);
+                if let Err(error) = self.take_back(owner, entry, operation) {
+                    entry.stage = Stage::Left;
+                    return Err(error);
+                }
             }
             entry.own.handed_over = false;
             entry.stage = Stage::Acquired;
@@ -505,11 +547,20 @@ impl Locks {
         let operation = Operation::CompleteMigrate;
         self.with(owner, operation, |entry| {
             entry.must_be(NAME, operation, &[Stage::Arriving])?;
-            // Where the guest's process stays the same, it has a card already.
+            // Where the guest's process stays the same, it has a card already, and keepers.
             fetch(entry);
+            let handed = Handed::of(entry, grant);
             let wanted = missing(entry);
-            let taken = self.take(entry, operation, &wanted, grant.descriptors)?;
-            self.settle(owner, entry, operation, taken, 0)
+            let mut taken = self.take(entry, operation, &wanted, handed)?;
+            if let Some(pid) = entry.guest.pid {
+                find_keepers(&mut taken, pid, entry.own.start);
+            }
+            let granted = self.settle(owner, entry, operation, taken, 0)?;
+            if entry.guest.pid.is_some() {
+                // It has arrived: what it has is its own.
+                entry.own.held.iter_mut().for_each(|held| held.shared = false);
+            }
+            Ok(granted)
         })
     }
 
@@ -524,18 +575,17 @@ impl Locks {
 
     // How it is done.
 
-    /// Locks these, or none of them. `offered` are open files that may have the locks
-    /// already.
+    /// Locks these, or none of them. What is `handed` may have the locks already.
     fn take(
         &self,
         entry: &Its,
         operation: Operation,
         wanted: &[Resource],
-        mut offered: Vec<OwnedFd>,
+        mut handed: Handed,
     ) -> Result<Vec<Held>, Error> {
         let mut taken: Vec<Held> = Vec::with_capacity(wanted.len());
         for resource in wanted {
-            match self.take_one(entry, operation, resource, &taken, &mut offered) {
+            match self.take_one(entry, operation, resource, &taken, &mut handed) {
                 Ok(held) => taken.push(held),
                 Err(error) => {
                     give_back(&taken);
@@ -552,11 +602,31 @@ impl Locks {
         operation: Operation,
         resource: &Resource,
         taken: &[Held],
-        offered: &mut Vec<OwnedFd>,
+        handed: &mut Handed,
     ) -> Result<Held, Error> {
-        let place = self.place(operation, resource)?;
-        let (opened, inode) = place.open(NAME, operation, resource)?;
-        let offset = place.offset;
+        let handed = handed.take(resource);
+        // A process that goes on as it is has its files, whatever they are called by now.
+        let opened = match &handed {
+            Some(handed) if handed.by_the_same_process => None,
+            _ => {
+                let place = self.place(operation, resource)?;
+                let (opened, inode) = place.open(NAME, operation, resource)?;
+                Some((place, opened, inode))
+            }
+        };
+        let (inode, offset) = match (&handed, &opened) {
+            (Some(handed), Some((place, _, inode)))
+                if (*inode, place.offset) != (handed.inode, handed.offset) =>
+            {
+                let reason = "its path leads to another file by now than the one that the guest has";
+                return Err(Error::new(Kind::Invalid, NAME, operation, reason)
+                    .on(resource)
+                    .with_hint("put the file back, or move the guest as the process that it is"));
+            }
+            (Some(handed), _) => (handed.inode, handed.offset),
+            (None, Some((place, _, inode))) => (*inode, place.offset),
+            (None, None) => unreachable!("what was not handed over is opened"),
+        };
         let same = |held: &&Held| held.inode == inode && held.offset == offset;
         if let Some(other) = entry.own.held.iter().chain(taken).find(same) {
             let reason = format!("it is the same as {}, which the guest has already", other.resource);
@@ -564,24 +634,35 @@ impl Locks {
                 .on(resource)
                 .with_hint("name it once"));
         }
-        let fits = |file: &OwnedFd| Inode::of_descriptor(file).is_ok_and(|of_it| of_it == inode);
-        let handed = offered.iter().position(fits).map(|at| offered.swap_remove(at));
-        let was_handed = handed.as_ref().map(|file| file.as_raw_fd());
-        let file = self.lock_one(entry, operation, resource, &place, inode, handed, opened)?;
-        let shared = file.as_ref().is_some_and(|file| was_handed == Some(file.as_raw_fd()));
-        Ok(Held {
+        let lease = self.directory.is_some() && matches!(resource, Resource::Disk(_));
+        let held = |file, shared| Held {
             resource: resource.clone(),
             inode,
             offset,
-            lease: place.leases,
+            lease,
             file,
             shared,
             keeper: None,
-        })
+        };
+        match (handed, opened) {
+            (Some(handed), _) => {
+                let exclusive = resource.mode() == Mode::Exclusive;
+                match try_lock(&handed.file, exclusive, offset) {
+                    Ok(Attempt::Locked) => Ok(held(Some(handed.file), true)),
+                    Ok(Attempt::Busy) => Err(refused(operation, resource, holder_at(inode, offset))),
+                    Err(error) => {
+                        Err(system(operation, "what was handed over cannot be locked", error).on(resource))
+                    }
+                }
+            }
+            (None, Some((place, opened, _))) => {
+                Ok(held(self.lock_one(entry, operation, resource, &place, inode, opened)?, false))
+            }
+            (None, None) => unreachable!("what was not handed over is opened"),
+        }
     }
 
     /// Locks one. No descriptor if the guest's process has it already.
-    #[expect(clippy::too_many_arguments, reason = "each is known already, and a system call to know again")]
     fn lock_one(
         &self,
         entry: &Its,
@@ -589,7 +670,6 @@ impl Locks {
         resource: &Resource,
         place: &Place,
         inode: Inode,
-        handed: Option<OwnedFd>,
         opened: OwnedFd,
     ) -> Result<Option<OwnedFd>, Error> {
         let exclusive = resource.mode() == Mode::Exclusive;
@@ -599,11 +679,6 @@ impl Locks {
                 .on(resource)
                 .with_hint("use a directory of leases on a file system that has locks")
         };
-        if let Some(handed) = handed
-            && try_lock(&handed, exclusive, offset).map_err(fail)? == Attempt::Locked
-        {
-            return Ok(Some(handed));
-        }
         // Twice: who was in the way may have left before we could see who.
         for _ in 0..2 {
             if try_lock(&opened, exclusive, offset).map_err(fail)? == Attempt::Locked {
@@ -628,6 +703,23 @@ impl Locks {
             }
         }
         Err(refused(operation, resource, recorded(&opened, place)))
+    }
+
+    /// Takes back what a guest had that has left; refused, nothing is held that was not.
+    fn take_back(&self, owner: Owner, entry: &mut Its, operation: Operation) -> Result<(), Error> {
+        let (gave_up, before) = (gave_up(entry), entry.own.held.len());
+        let taken = lock_again(entry, operation).and_then(|()| {
+            // What was only in the guest's process, and was not to be found there.
+            let wanted = missing(entry);
+            let alive = entry.guest.pid.is_none_or(|pid| process::start_of(pid).is_some());
+            let wanted = if alive { &wanted[..] } else { &[] };
+            let taken = self.take(entry, operation, wanted, Handed::default())?;
+            self.settle(owner, entry, operation, taken, before).map(drop)
+        });
+        if taken.is_err() && gave_up {
+            give_back(&entry.own.held);
+        }
+        taken
     }
 
     /// Enters what was taken, ties it to the guest's process, and makes the grant of
@@ -739,7 +831,7 @@ impl Locks {
                 }
                 unlock(file, held.offset).map_err(failed)?;
                 if let Some(keeper) = held.keeper.take().and_then(Arc::into_inner) {
-                    process::kill(&keeper.process);
+                    keeper.end();
                 }
                 entry.own.held.remove(at);
                 return Ok(());
@@ -771,7 +863,7 @@ impl Locks {
                 };
                 unlock(&file, lock.offset).map_err(failed)?;
                 if lock.pid != pid
-                    && process::program_of(lock.pid).as_deref() == Some("lcr-lock-keeper")
+                    && lock.is_a_keepers()
                     && !process::holds_any(lock.pid)
                     && let Ok(keeper) = process::open(lock.pid)
                 {
@@ -924,6 +1016,155 @@ fn missing(entry: &Its) -> Vec<Resource> {
     entry.resources.iter().filter(held).cloned().collect()
 }
 
+/// Open files that the source of a migration has handed over.
+#[derive(Debug, Default)]
+struct Handed {
+    files: Vec<HandedOne>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct HandedOne {
+    resource: Resource,
+    inode: Inode,
+    offset: i64,
+    file: OwnedFd,
+    by_the_same_process: bool,
+}
+
+impl Handed {
+    /// What the state says of the descriptors, for this guest: which disk each one is.
+    fn of(entry: &Its, grant: Grant) -> Handed {
+        let Grant { state, mut descriptors } = grant;
+        let record = state.parse::<Record>().ok();
+        let Some(record) =
+            record.filter(|record| record.head() == HEAD && record.value("uuid") == Some(entry.guest.uuid))
+        else {
+            return Handed::default();
+        };
+        let start: Option<u64> = record.value("start");
+        let by_the_same_process = entry.guest.pid.is_some()
+            && record.value("pid") == entry.guest.pid
+            && start.is_some()
+            && start == entry.own.start;
+        let mut files = Vec::new();
+        for (resource, more) in record.resources() {
+            let Some((inode, offset)) = place_of(more) else { continue };
+            let fits = |file: &OwnedFd| Inode::of_descriptor(file).is_ok_and(|of_it| of_it == inode);
+            let Some(at) = descriptors.iter().position(fits) else { continue };
+            let file = descriptors.swap_remove(at);
+            files.push(HandedOne { resource, inode, offset, file, by_the_same_process });
+        }
+        Handed { files }
+    }
+
+    fn take(&mut self, resource: &Resource) -> Option<HandedOne> {
+        let at = self.files.iter().position(|one| one.resource.is_same(resource))?;
+        Some(self.files.swap_remove(at))
+    }
+}
+
+/// Unlocks all that an owner has, or nothing, and keeps the open files: so it can be
+/// taken back.
+fn give_up_all(entry: &mut Its, operation: Operation) -> Result<(), Error> {
+    fetch(entry);
+    let (pid, start) = (entry.guest.pid, entry.own.start);
+    let is_there = |held: &Held| pid.is_some_and(|pid| is_seen(held, pid, start));
+    if let Some(held) = entry.own.held.iter().find(|held| held.file.is_none() && is_there(held)) {
+        return Err(cannot_reach(operation, pid).on(&held.resource));
+    }
+    entry.own.held.retain(|held| held.file.is_some());
+    for (at, held) in entry.own.held.iter().enumerate().rev() {
+        let Some(file) = &held.file else { continue };
+        if held.lease && held.resource.mode() == Mode::Exclusive {
+            // A lease that names its last holder is as good.
+            let _ = rustix::fs::ftruncate(file, 0);
+        }
+        if let Err(error) = unlock(file, held.offset) {
+            for held in &entry.own.held[at + 1..] {
+                // Nobody can have had it for longer than a moment; if somebody has, the guest
+                // is told at the next inquiry.
+                let _ = held
+                    .file
+                    .as_ref()
+                    .map(|file| try_lock(file, held.resource.mode() == Mode::Exclusive, held.offset));
+            }
+            return Err(system(operation, "it cannot be unlocked", error).on(&held.resource));
+        }
+    }
+    Ok(())
+}
+
+/// Locks what a guest that has left had, in the open files that it had it in.
+fn lock_again(entry: &Its, operation: Operation) -> Result<(), Error> {
+    for held in &entry.own.held {
+        let Some(file) = &held.file else { continue };
+        let exclusive = held.resource.mode() == Mode::Exclusive;
+        match try_lock(file, exclusive, held.offset) {
+            Ok(Attempt::Locked) => {}
+            Ok(Attempt::Busy) => {
+                let older = older_holder(file, exclusive, held.offset).map(of_process);
+                let holder = older.or_else(|| holder_at(held.inode, held.offset));
+                return Err(refused(operation, &held.resource, holder));
+            }
+            Err(error) => {
+                return Err(system(operation, "it cannot be locked again", error).on(&held.resource));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the guest's process, or what keeps locks for it, is seen to have this one.
+fn is_seen(held: &Held, pid: u32, start: Option<u64>) -> bool {
+    let exclusive = held.resource.mode() == Mode::Exclusive;
+    let is_it = |lock: &Seen| lock.offset == held.offset && (lock.exclusive || !exclusive);
+    let own = process::locks_in(pid, |inode| inode == held.inode);
+    own.iter().any(is_it)
+        || seen(held.inode, held.offset).iter().any(|lock| is_it(lock) && lock.is_of(pid, start))
+}
+
+/// Whether nobody has this lock for the guest any more. What cannot be looked into is not
+/// said to have lost it.
+fn is_lost(held: &Held, pid: u32, start: Option<u64>) -> bool {
+    if pid == std::process::id() {
+        return false;
+    }
+    match &held.file {
+        Some(file) => !process::has_lock(file, held.offset),
+        None => process::can_be_looked_into(pid) && !is_seen(held, pid, start),
+    }
+}
+
+/// Who has a byte, as far as that can be seen.
+fn holder_at(inode: Inode, offset: i64) -> Option<Holder> {
+    seen(inode, offset).first().map(holder_of)
+}
+
+/// The keepers that have these for the guest already.
+fn find_keepers(all: &mut [Held], pid: u32, start: Option<u64>) {
+    for at in 0..all.len() {
+        if all[at].keeper.is_none() {
+            let found = seen(all[at].inode, all[at].offset).into_iter().find(|lock| {
+                lock.offset == all[at].offset
+                    && lock.pid != pid
+                    && lock.is_of(pid, start)
+                    && lock.is_a_keepers()
+            });
+            all[at].keeper = found.and_then(|lock| keeper(all, lock.pid));
+        }
+    }
+}
+
+/// The keeper with this number: one that is known, or else a new hold on it.
+fn keeper(known: &[Held], pid: u32) -> Option<Arc<Keeper>> {
+    let known = known.iter().filter_map(|held| held.keeper.as_ref()).find(|keeper| keeper.pid == pid);
+    match known {
+        Some(keeper) => Some(Arc::clone(keeper)),
+        None => Some(Arc::new(Keeper { pid, process: process::open(pid).ok()? })),
+    }
+}
+
 /// Drops what would be held for a process that has ended.
 fn drop_if_ended(entry: &mut Its) {
     if let Some(pid) = entry.guest.pid
@@ -963,16 +1204,19 @@ fn fetch(entry: &mut Its) {
         entry.own.card = card.fetch().ok().map(Card);
     }
     let start = entry.own.start;
-    for held in entry.own.held.iter_mut().filter(|held| held.file.is_none()) {
-        let wanted = |inode| inode == held.inode;
-        let of_it = |seen: &Seen| seen.offset == held.offset && seen.is_of(pid, start);
-        let own = process::locks_in(pid, wanted).into_iter().find(of_it);
-        let keepers = || seen(held.inode, held.offset).into_iter().find(of_it);
+    let held = &mut entry.own.held;
+    for at in 0..held.len() {
+        if held[at].file.is_some() {
+            continue;
+        }
+        let (inode, offset) = (held[at].inode, held[at].offset);
+        let of_it = |seen: &Seen| seen.offset == offset && seen.is_of(pid, start);
+        let own = process::locks_in(pid, |of_it| of_it == inode).into_iter().find(of_it);
+        let keepers = || seen(inode, offset).into_iter().find(of_it);
         if let Some(lock) = own.or_else(keepers) {
-            held.file = lock.fetch().ok();
-            if lock.pid != pid && process::program_of(lock.pid).as_deref() == Some("lcr-lock-keeper") {
-                let keeper = process::open(lock.pid).ok();
-                held.keeper = keeper.map(|process| Arc::new(Keeper { pid: lock.pid, process }));
+            held[at].file = lock.fetch().ok();
+            if lock.pid != pid && lock.is_a_keepers() {
+                held[at].keeper = keeper(held, lock.pid);
             }
         }
     }

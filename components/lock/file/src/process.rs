@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use lcr_lock::record::Record;
@@ -60,6 +60,11 @@ impl Seen {
     pub(crate) fn fetch(&self) -> io::Result<OwnedFd> {
         let process = open(self.pid)?;
         Ok(pidfd_getfd(process, self.number, PidfdGetfdFlags::empty())?)
+    }
+
+    /// Whether it is a [keeper](crate::keeper) that has it.
+    pub(crate) fn is_a_keepers(&self) -> bool {
+        program_of(self.pid).as_deref() == Some("lcr-lock-keeper")
     }
 
     /// The process of the guest that it is for, where the process says so.
@@ -129,6 +134,18 @@ fn locks_of(pid: u32, number: i32) -> Vec<(i64, bool)> {
             Some((start.parse().ok()?, kind == "WRITE"))
         })
         .collect()
+}
+
+/// Whether an open file of this process has a lock at that byte.
+pub(crate) fn has_lock(file: &OwnedFd, offset: i64) -> bool {
+    locks_of(std::process::id(), file.as_raw_fd()).iter().any(|(at, _)| *at == offset)
+}
+
+/// Whether it can be seen what is open in it.
+pub(crate) fn can_be_looked_into(pid: u32) -> bool {
+    let Ok(mut entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    !entries.any(|entry| entry.is_ok_and(|entry| fs::read_link(entry.path()).is_err_and(denied)))
 }
 
 /// Whether any lock is left in it.
