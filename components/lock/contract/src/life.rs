@@ -523,9 +523,19 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// The driver cannot say.
+    /// The driver cannot say; or the guest has lost its locks ([`Kind::Lost`](crate::Kind::Lost)).
     pub fn state(&self) -> Result<String, Error> {
         Ok(self.open.driver.inquire(self.open.owner)?.unwrap_or_else(|| self.state.clone()))
+    }
+
+    /// Duplicates of what holds the guest's locks, where that is descriptors: whoever has
+    /// them keeps the locks when the guest's process has ended.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be duplicated.
+    pub fn descriptors(&self) -> Result<Vec<OwnedFd>, Error> {
+        self.open.driver.descriptors(self.open.owner)
     }
 
     /// Takes one more resource.

@@ -573,6 +573,15 @@ impl Locks {
         })
     }
 
+    pub(crate) fn descriptors(&self, owner: Owner) -> Result<Vec<OwnedFd>, Error> {
+        self.with(owner, Operation::Inquire, |entry| {
+            fetch(entry);
+            let files = entry.own.held.iter().filter_map(|held| held.file.as_ref());
+            let card = entry.own.card.as_ref().map(|card| &card.0);
+            copies(Operation::Inquire, files.chain(card))
+        })
+    }
+
     // How it is done.
 
     /// Locks these, or none of them. What is `handed` may have the locks already.

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use lcr_lock::Program;
 
+use crate::family;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::signals::Signals;
@@ -58,6 +59,7 @@ pub(crate) fn make(command: &[OsString], supervisor: Option<Program>) -> Command
 /// Tells a command about the guest.
 pub(crate) fn tell(command: &mut Command, record: &Record) {
     command.env("LCR_GUEST_NAME", &record.name).env("LCR_GUEST_UUID", record.uuid.to_string());
+    command.env(family::VARIABLE, &record.mark);
 }
 
 /// Has the command's process say who it is before it runs: a supervisor that is killed

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::arguments::List;
+use crate::attach;
 use crate::directory::{Guests, Life};
-use crate::record::Record;
+use crate::record::{Record, State};
 use crate::refusal::{Refusal, plain};
 use crate::wire::Client;
 
@@ -63,7 +64,8 @@ fn look(guests: &Guests, record: Record) -> Value {
         Life::Unsupervised(process) => {
             let process = Some(process);
             let state = match record.state {
-                crate::record::State::Arriving => "arriving",
+                State::Arriving | State::Stopped | State::Lost => record.state.word(),
+                _ if attach::has_lost(&record) => State::Lost.word(),
                 _ => "unsupervised",
             };
             (Record { process, ..record }, false, state)
@@ -84,7 +86,7 @@ fn look(guests: &Guests, record: Record) -> Value {
         value["supervisor_pid"] = Value::Null;
     }
     if let Some(all) = value.as_object_mut() {
-        for own in ["start", "supervisor_start", "lock_state", "parameters", "to"] {
+        for own in ["mark", "start", "supervisor_start", "lock_state", "parameters", "to"] {
             all.remove(own);
         }
     }

@@ -18,14 +18,15 @@
 //!    its own user and root may use ([`serve`]), and ends with its guest.
 //! 4. **Migration never leaves two that write**, wherever it breaks off ([`migrate`]).
 //! 5. **The driver is not asked at the guest's end.** Locks end with the processes that
-//!    have inherited them: what a guest leaves behind keeps them for as long as it may
-//!    write.
+//!    have them; and a supervisor has them too, until the last process of its guest has
+//!    ended ([`family`]): what a guest leaves behind may write.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`run`], [`attach`], [`migrate`] | the three ways to become a guest's supervisor |
 //! | [`list`], [`plug`], [`stop`] | what can be asked about a guest, and of it |
 //! | [`supervise`], [`serve`] | what a supervisor does, and what it answers |
+//! | [`family`] | which processes are a guest's |
 //! | [`within`] | drivers that must be asked in the guest's own process |
 //! | [`directory`], [`record`] | what is written down |
 //! | [`drivers`] | drivers that are compiled in, and those that are not |
@@ -43,6 +44,7 @@ mod attach;
 mod command;
 mod directory;
 mod drivers;
+mod family;
 mod list;
 mod migrate;
 mod plug;

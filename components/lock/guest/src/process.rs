@@ -44,6 +44,12 @@ impl Process {
         self.is_alive().then_some(opened)
     }
 
+    /// Its number and what it runs, for people: `12 (sleep)`.
+    pub(crate) fn shown(self) -> String {
+        let program = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        format!("{} ({})", self.pid, program.trim_end())
+    }
+
     /// Whether all of its threads are stopped, or it has ended.
     pub(crate) fn is_stopped(self) -> bool {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();

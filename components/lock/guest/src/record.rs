@@ -16,6 +16,8 @@ use crate::process::Process;
 pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) uuid: Uuid,
+    /// What the guest's processes have in their environment: see [`family`](crate::family).
+    pub(crate) mark: String,
     /// None before it starts.
     pub(crate) process: Option<Process>,
     /// Who has written this, and may have ended.
@@ -41,6 +43,10 @@ pub(crate) enum State {
     Leaving,
     /// It moves here, and is not here before it is running.
     Arriving,
+    /// It stands still, without its locks: it did not move, and they could not be had back.
+    Stopped,
+    /// It has lost its locks.
+    Lost,
 }
 
 impl State {
@@ -50,11 +56,14 @@ impl State {
             State::Running => "running",
             State::Leaving => "leaving",
             State::Arriving => "arriving",
+            State::Stopped => "stopped",
+            State::Lost => "lost",
         }
     }
 
     fn of_word(word: &str) -> Option<State> {
-        let all = [State::Starting, State::Running, State::Leaving, State::Arriving];
+        use State::{Arriving, Leaving, Lost, Running, Starting, Stopped};
+        let all = [Starting, Running, Leaving, Arriving, Stopped, Lost];
         all.into_iter().find(|state| state.word() == word)
     }
 }
@@ -73,6 +82,7 @@ impl Record {
         let Record {
             name,
             uuid,
+            mark,
             process,
             supervisor,
             driver,
@@ -88,6 +98,7 @@ impl Record {
         json!({
             "name": name,
             "uuid": uuid.to_string(),
+            "mark": mark,
             "pid": process.map(|process| process.pid),
             "start": process.map(|process| process.start),
             "supervisor_pid": supervisor.pid,
@@ -113,6 +124,8 @@ impl Record {
         Some(Record {
             name: text("name")?.to_owned(),
             uuid: text("uuid")?.parse().ok()?,
+            // Who wrote it may not have known it.
+            mark: text("mark").unwrap_or_default().to_owned(),
             process: process("pid", "start"),
             supervisor: process("supervisor_pid", "supervisor_start")?,
             driver: text("driver")?.to_owned(),
@@ -146,6 +159,7 @@ mod tests {
         let record = Record {
             name: "web".into(),
             uuid: Uuid([7; 16]),
+            mark: "mark".into(),
             process: Some(Process { pid: 1, start: 2 }),
             supervisor: Process { pid: 3, start: 4 },
             driver: "lock.file".into(),

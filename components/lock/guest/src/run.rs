@@ -1,12 +1,15 @@
 //! `lcr-guest run`: locks, starts, supervises.
 
+use std::os::fd::OwnedFd;
+
 use lcr_lock::life::Plugin;
-use lcr_lock::{Request, Uuid};
+use lcr_lock::{Grant, Request, Uuid};
 
 use crate::arguments::Run;
 use crate::command;
 use crate::directory::Guests;
 use crate::drivers;
+use crate::family;
 use crate::record::{Record, State};
 use crate::refusal::Refusal;
 use crate::supervise::{Origin, Post, Supervisor};
@@ -23,6 +26,7 @@ pub(crate) fn run(arguments: Run) -> crate::Result {
     let mut record = Record {
         name: name.0,
         uuid,
+        mark: family::mark()?,
         process: None,
         supervisor: post.own,
         driver: drivers::interface(&driver),
@@ -38,9 +42,9 @@ pub(crate) fn run(arguments: Run) -> crate::Result {
     let (name, own) = (record.name.clone(), post.own);
     let started = start(&post, &plugin, &mut record, &command);
     match started {
-        Ok((guest, origin)) => {
+        Ok((guest, origin, kept)) => {
             let open = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name))?;
-            Supervisor::run(post, plugin, record, open, guest, origin)
+            Supervisor::run(post, plugin, record, open, guest, kept, origin)
         }
         Err(refusal) => {
             post.guests.forget(&name, own);
@@ -54,19 +58,21 @@ pub(crate) fn runs_on(refusal: Refusal, name: &str) -> Refusal {
     refusal.detail(format!("it runs on, and is locked: lcr-guest attach {name}"))
 }
 
-/// Takes the locks, and starts the guest with them.
+/// Takes the locks, and starts the guest with them. Answers what holds them, too.
 fn start(
     post: &Post,
     plugin: &Plugin,
     record: &mut Record,
     arguments: &[std::ffi::OsString],
-) -> Result<(lcr_lock::life::Running, Origin), Refusal> {
+) -> Result<(lcr_lock::life::Running, Origin, Vec<OwnedFd>), Refusal> {
+    let refused = |error: lcr_lock::Error| refusal(&post.guests, &error);
     let features = plugin.about().features;
     if !features.before_process {
         let waiting = within::start(post, record, arguments, false)?;
-        return waiting.acquired(post, plugin, record);
+        let (guest, origin) = waiting.acquired(post, plugin, record)?;
+        let kept = guest.descriptors().map_err(refused)?;
+        return Ok((guest, origin, kept));
     }
-    let refused = |error: lcr_lock::Error| refusal(&post.guests, &error);
     let mut guest = plugin.new_guest(&record.guest()).map_err(refused)?;
     for disk in &record.disks {
         guest.add(&disk.resource()).map_err(refused)?;
@@ -79,9 +85,20 @@ fn start(
     command::tell(&mut command, record);
     let born = post.guests.born(&record.name)?;
     command::announced(&mut command, &born, &post.signals);
+    // Before it starts: it may end at once, and leave others behind.
+    let kept = copies(guest.grant())?;
     let (guest, child) = guest.start(command).map_err(refused)?;
     record.process = post.guests.process(record);
-    Ok((guest, Origin::Started(child)))
+    Ok((guest, Origin::Started(child), kept))
+}
+
+/// Duplicates of what a grant's locks are held by.
+pub(crate) fn copies(grant: &Grant) -> Result<Vec<OwnedFd>, Refusal> {
+    let copies = grant.descriptors.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>();
+    copies.map_err(|error| {
+        Refusal::new(format!("a lock's descriptor cannot be duplicated: {error}"))
+            .detail("raise the limit of open files: a lock is a descriptor")
+    })
 }
 
 /// A driver's refusal; with what can be done about it in this directory, where the

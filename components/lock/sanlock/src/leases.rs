@@ -890,6 +890,12 @@ impl Leases {
         })
     }
 
+    /// The daemon ties leases to a process, and not to descriptors.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a method of the contract")]
+    pub(crate) fn descriptors(&self, _: Owner) -> Result<Vec<OwnedFd>, Error> {
+        Ok(Vec::new())
+    }
+
     pub(crate) fn cancel_in(&self, owner: Owner) -> Result<(), Error> {
         let operation = Operation::CancelMigrate;
         self.with(owner, operation, |entry| {

@@ -345,6 +345,8 @@ pub fn migration_cancelled(world: &World) {
         drop(leaving.cancel().unwrap());
         world.assert_held(&web, &disk);
         process.kill();
+        // At once, but for what other tests fork.
+        world.assert_free_soon(&web, &disk);
     }
 }
 
