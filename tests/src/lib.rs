@@ -335,7 +335,8 @@ impl Scratch {
     #[track_caller]
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         let (written, script) = (self.0.join(format!("{name}.text")), self.0.join(name));
-        fs::write(&written, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", written.display()));
+        fs::write(&written, text)
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", written.display()));
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&written, mode).expect("the owner may set a mode");
         copy_program(&written, &script);
