@@ -26,8 +26,11 @@
 //! * Locks are advice: a program that does not ask is not kept from the disk.
 //! * A guest that closes descriptors which it does not know gives its locks up. One that
 //!   has done so by the time it is registered gets a keeper, a process that holds them
-//!   for it (as for what is plugged later); one that does so later is not noticed.
-//! * Processes that the guest leaves behind have inherited its locks, too.
+//!   for it (as for what is plugged later); one that does so later has them through its
+//!   manager alone, and whoever inquires when that has ended is told that they are lost.
+//! * Processes that the guest leaves behind have inherited its locks, too, if they have
+//!   not closed them. What they have not, plugged disks among it, its manager can hold for
+//!   them ([`descriptors`](lcr_lock::Driver::descriptors)).
 //! * A lock cannot be lost but by its holder, so there is nothing to do on failure:
 //!   [`Request::on_failure`](lcr_lock::Request::on_failure) is not looked at.
 //! * A manager that attaches reaches a lock in the guest's process only where it may

@@ -360,15 +360,19 @@ impl Locks {
             if request.register_only {
                 return self.grant(owner, entry, operation, 0);
             }
-            if let Some(pid) = entry.guest.pid {
-                // What was lost is taken again.
-                let start = entry.own.start;
-                entry.own.held.retain(|held| !is_lost(held, pid, start));
-            }
+            // What was lost is taken again.
+            let (pid, start) = (entry.guest.pid, entry.own.start);
+            let is_lost = |held: &mut Held| pid.is_some_and(|pid| is_lost(held, pid, start));
+            let lost: Vec<Held> = entry.own.held.extract_if(.., is_lost).collect();
             let before = entry.own.held.len();
             let wanted = missing(entry);
-            let taken = self.take(entry, operation, &wanted, Handed::default())?;
-            self.settle(owner, entry, operation, taken, before)
+            let granted = self
+                .take(entry, operation, &wanted, Handed::default())
+                .and_then(|taken| self.settle(owner, entry, operation, taken, before));
+            if granted.is_err() {
+                entry.own.held.extend(lost);
+            }
+            granted
         })
     }
 

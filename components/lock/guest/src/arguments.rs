@@ -72,6 +72,10 @@ pub(crate) struct List {
 
 /// Supervises a guest that has lost its supervisor: it runs on, and is locked.
 ///
+/// One that has lost its locks is not taken up: end it. One that stands still, since a
+/// migration failed and its locks were gone, has them taken again, and goes on; if it has
+/// its supervisor still, that does it, and this exits 0.
+///
 /// Exits 0 when the guest has ended: how, only its parent is told. Ctrl-C ends this
 /// supervisor and not the guest.
 #[derive(Args, Debug)]
@@ -101,7 +105,8 @@ pub(crate) struct Plug {
 /// what PROGRAM moves, as `qemu -incoming` does.
 ///
 /// Whatever fails before the locks have passed over, the guest goes on where it was, and
-/// this exits 125.
+/// this exits 125. Should its locks be gone by then, it stands still, and this says so.
+/// With COMMAND, a guest that has other processes than its own does not move.
 #[derive(Args, Debug)]
 pub(crate) struct Migrate {
     /// The guest.
@@ -120,7 +125,8 @@ pub(crate) struct Migrate {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Ends a guest, supervised or not: SIGTERM, and after a while SIGKILL.
+/// Ends a guest, supervised or not: SIGTERM, and after a while SIGKILL; then, in the same
+/// way, what it has left behind. Its locks are held until nothing of it is left.
 #[derive(Args, Debug)]
 pub(crate) struct Stop {
     /// The guest.

@@ -10,7 +10,9 @@
 //!
 //! 1. **A guest never runs without its locks.** They are taken before it starts, and the
 //!    kernel ties them to its process. A supervisor that is killed takes nothing along:
-//!    the guest runs on, locked, and `attach` makes another supervisor of it.
+//!    the guest runs on, locked, and `attach` makes another supervisor of it. Where a
+//!    failed migration cannot have them back, the guest stands still; one that has lost
+//!    them by itself is shown as such, and not taken up.
 //! 2. **A name is one guest.** In a run directory ([`directory`]) each guest has a
 //!    record; records change under the directory's lock, each as a whole. Processes are
 //!    known by number *and* start, so that no other process is taken for a guest.

@@ -7,7 +7,7 @@
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -21,6 +21,8 @@ use crate::refusal::{Refusal, note};
 
 /// How long a process that was killed may take to end, and a supervisor to notice.
 const ENDS: Duration = Duration::from_secs(10);
+/// How long a supervisor may be stopped.
+const STOPPED: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(Stop { name, kill_after }: &Stop) -> crate::Result {
     let name = &name.0;
@@ -62,10 +64,10 @@ pub(crate) fn run(Stop { name, kill_after }: &Stop) -> crate::Result {
     drop(kept);
     // Its supervisor sees to the rest; without one, nobody does.
     match supervisor {
-        Some(supervisor) if !process::wait(&supervisor, Some(ENDS)) => {
-            Err(not_noticed(name, record.supervisor))
-        }
-        Some(_) => Ok(ExitCode::SUCCESS),
+        Some(supervisor) => match noticed(&supervisor, record.supervisor) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(after) => Err(not_noticed(name, record.supervisor, after)),
+        },
         None => {
             let locked = guests.lock()?;
             if guests.record(name)?.is_some_and(|now| now.process == known.process) {
@@ -100,9 +102,22 @@ fn end(record: &Record, guest: Process, process: &OwnedFd, patience: Duration) -
     .detail("it waits for the kernel, as for storage that does not answer; until then its disks stay locked"))
 }
 
+/// Waits until a supervisor has noticed, and has ended; one that is stopped will not. Or
+/// answers how long it was waited for.
+fn noticed(opened: &OwnedFd, supervisor: Process) -> Result<(), Duration> {
+    let start = Instant::now();
+    while !process::wait(opened, Some(Duration::from_millis(200))) {
+        let enough = if supervisor.is_stopped() { STOPPED } else { ENDS };
+        if start.elapsed() >= enough {
+            return Err(start.elapsed());
+        }
+    }
+    Ok(())
+}
+
 /// The guest has ended, and its supervisor has not.
-fn not_noticed(name: &str, supervisor: Process) -> Refusal {
-    let (pid, seconds) = (supervisor.pid, ENDS.as_secs());
+fn not_noticed(name: &str, supervisor: Process, after: Duration) -> Refusal {
+    let (pid, seconds) = (supervisor.pid, after.as_secs());
     let refusal = Refusal::new(format!(
         "guest {name} has ended, but its supervisor, process {pid}, has not in {seconds} s, and holds its locks"
     ));

@@ -341,8 +341,9 @@ pub fn migration_cancelled(world: &World) {
         world.assert_held(&web, &disk);
         assert!(destination.driver().owners().is_empty());
         // It can try again.
-        let (leaving, _grant) = guest.prepare_migrate(&target(with_descriptors)).unwrap();
+        let (leaving, grant) = guest.prepare_migrate(&target(with_descriptors)).unwrap();
         drop(leaving.cancel().unwrap());
+        drop(grant);
         world.assert_held(&web, &disk);
         process.kill();
         // At once, but for what other tests fork.

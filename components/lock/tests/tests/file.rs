@@ -184,7 +184,13 @@ fn a_lock_that_is_lost_is_said_to_be() {
         process.id()
     );
     assert!(error.to_string().starts_with(&expected), "{error}");
-    // Where the guest stands still, what is free can be taken again.
+    // Where the guest stands still, what is free can be taken again: all, or nothing.
+    let rival = acquire(&world.host(), &new_guest("rival"), std::slice::from_ref(&b)).unwrap();
+    let refused = host.driver().acquire(guest.owner(), &lcr_lock::Request::default()).unwrap_err();
+    assert_eq!(refused.kind, Kind::Held, "{refused}");
+    assert_eq!(guest.state().unwrap_err().kind, Kind::Lost);
+    world.assert_free(&web, &a);
+    drop(rival);
     host.driver().acquire(guest.owner(), &lcr_lock::Request::default()).unwrap();
     guest.state().unwrap();
     drop((guest, host));

@@ -1,6 +1,8 @@
 //! `lcr-guest`, as a person and a program use it: whole processes, no root, no daemon.
 
+mod family;
 mod hot_plug;
+mod lost;
 mod migration;
 mod readme;
 mod refusals;
