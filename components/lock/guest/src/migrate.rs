@@ -202,8 +202,8 @@ impl Migration<'_> {
         arguments: &[OsString],
     ) -> Result<(Running, Origin, Open), Refusal> {
         let mut arriving = self.plugin.arrive(&record.guest()).map_err(Refusal::new)?;
-        for disk in &record.disks {
-            arriving.add(&disk.resource()).map_err(Refusal::new)?;
+        for resource in record.resources() {
+            arriving.add(&resource).map_err(Refusal::new)?;
         }
         let parameters = json!({"to": self.to.to_str(), "same_process": arguments.is_empty()});
         let (answer, descriptors) = self.source.call("Prepare", &parameters)?;

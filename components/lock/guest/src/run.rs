@@ -1,9 +1,9 @@
 //! `lcr-guest run`: locks, starts, supervises.
 
+use lcr_lock::Uuid;
 use lcr_lock::life::Plugin;
-use lcr_lock::{Request, Uuid};
 
-use crate::arguments::Run;
+use crate::arguments::{Needs, Run};
 use crate::command;
 use crate::directory::Guests;
 use crate::drivers;
@@ -13,7 +13,8 @@ use crate::supervise::{Origin, Post, Supervisor};
 use crate::within;
 
 pub(crate) fn run(arguments: Run) -> crate::Result {
-    let Run { driver, parameters, name, uuid, disks, command } = arguments;
+    let Run { driver, parameters, name, uuid, needs: Needs { disks, leases }, on_failure, command } =
+        arguments;
     command::check(&command)?;
     let uuid = match uuid {
         Some(uuid) => uuid,
@@ -29,6 +30,8 @@ pub(crate) fn run(arguments: Run) -> crate::Result {
         driver_version: 0,
         parameters,
         disks,
+        leases,
+        on_failure,
         state: State::Starting,
         lock_state: String::new(),
         to: None,
@@ -68,10 +71,10 @@ fn start(
     }
     let refused = |error: lcr_lock::Error| refusal(&post.guests, &error);
     let mut guest = plugin.new_guest(&record.guest()).map_err(refused)?;
-    for disk in &record.disks {
-        guest.add(&disk.resource()).map_err(refused)?;
+    for resource in record.resources() {
+        guest.add(&resource).map_err(refused)?;
     }
-    let guest = guest.acquire(&Request::default()).map_err(refused)?;
+    let guest = guest.acquire(&record.request(false)).map_err(refused)?;
     let supervisor = guest.supervisor().map_err(refused)?;
     record.lock_state.clone_from(&guest.grant().state);
     post.write(record)?;
@@ -79,7 +82,8 @@ fn start(
     command::tell(&mut command, record);
     let born = post.guests.born(&record.name)?;
     command::announced(&mut command, &born, &post.signals);
-    let (guest, child) = guest.start(command).map_err(refused)?;
+    let (guest, child) =
+        guest.start(command).map_err(|error| Refusal { code: command::code_of(&error), ..refused(error) })?;
     record.process = post.guests.process(record);
     Ok((guest, Origin::Started(child)))
 }

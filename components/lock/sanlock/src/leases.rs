@@ -521,15 +521,15 @@ impl Leases {
                 let (path, arguments) = line(handler, &[action.word().to_owned()])?;
                 Ok(Some((true, path, arguments)))
             }
-            (None, OnFailure::Ignore) => Err(Error::new(
+            // What the daemon does by itself.
+            (None, OnFailure::PowerOff) => Ok(None),
+            (None, action) => Err(Error::new(
                 Kind::Unsupported,
                 NAME,
                 operation,
-                "sanlock kills a process whose leases are lost, unless a program gives them up",
+                format!("sanlock kills a process whose leases are lost; for `{action}` it needs a program that does it"),
             )
-            .with_hint("name a program for lost leases: the driver's parameter `handler`, or the request's")),
-            // It is killed: no guest writes on.
-            (None, _) => Ok(None),
+            .with_hint("name one, as lcr-lock-failure: the driver's parameter `handler`, or the request's")),
         }
     }
 
