@@ -128,6 +128,10 @@ pub(crate) struct Migrate {
     /// The other run directory: its LCR_RUNTIME_DIR.
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
+    /// A parameter for the driver there, in the place of the one that it has here: for
+    /// `sanlock`, the other host's host_id.
+    #[arg(long = "parameter", value_name = "KEY=VALUE")]
+    pub(crate) parameters: Vec<Parameter>,
     /// Moves what is in the guest, run by `sh -c`: with success, the guest stands still
     /// here and is whole there; with any other status, the migration is cancelled.
     /// LCR_GUEST_NAME, LCR_GUEST_UUID, LCR_GUEST_PID, LCR_GUEST_INCOMING_PID and

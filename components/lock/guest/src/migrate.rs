@@ -90,7 +90,7 @@ pub(crate) fn arrival(to: &Path, record: &Record) -> Arrival {
     })
 }
 
-pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Result {
+pub(crate) fn run(Migrate { name, to, parameters, mover, command }: Migrate) -> crate::Result {
     command::check(&command)?;
     let here = Guests::here()?;
     let at_source = here.known(&name.0)?;
@@ -108,6 +108,7 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
     let post = Post::new(there)?;
     let mut record =
         Record { process: None, supervisor: post.own, state: State::Arriving, ..at_source.clone() };
+    parameters.into_iter().for_each(|parameter| record.set(parameter));
     let plugin = post.driver(&mut record)?;
     post.guests.claim(&record)?;
     let own = post.own;

@@ -132,6 +132,12 @@ impl Record {
         self.leases.retain(|lease| !Resource::Lease(lease.clone()).is_same(resource));
     }
 
+    /// Sets a parameter of its driver.
+    pub(crate) fn set(&mut self, parameter: Parameter) {
+        self.parameters.retain(|other| other.0 != parameter.0);
+        self.parameters.push(parameter);
+    }
+
     /// What its driver is asked for.
     pub(crate) fn request(&self, register_only: bool) -> Request {
         Request { register_only, on_failure: self.on_failure, ..Request::default() }
