@@ -366,6 +366,9 @@ pub struct Acquired {
     grant: Grant,
 }
 
+/// How the reason begins where [`Acquired::start`] could not start the guest's command.
+pub const NOT_STARTED: &str = "the guest's command";
+
 impl Acquired {
     /// What was granted.
     #[must_use]
@@ -393,7 +396,7 @@ impl Acquired {
         let Acquired { open, grant } = self;
         inherit::on_start(&mut command, &grant.descriptors);
         let mut child = command.spawn().map_err(|error| {
-            let what = format!("the guest's command {} cannot be started", command.get_program().display());
+            let what = format!("{NOT_STARTED} {} cannot be started", command.get_program().display());
             Error::of_system(&open.driver.about().interface, Operation::Register, &what, &error)
         })?;
         match (Acquired { open, grant }).started(child.id()) {

@@ -31,8 +31,9 @@
 //! * Processes that the guest leaves behind have inherited its locks, too, if they have
 //!   not closed them. What they have not, plugged disks among it, its manager can hold for
 //!   them ([`descriptors`](lcr_lock::Driver::descriptors)).
-//! * A lock cannot be lost but by its holder, so there is nothing to do on failure:
-//!   [`Request::on_failure`](lcr_lock::Request::on_failure) is not looked at.
+//! * A lock cannot be lost but by its holder, and nobody is told if a file system drops
+//!   it: of the [failure actions](lcr_lock::Request::on_failure), `ignore` is what it
+//!   does, and the others are refused.
 //! * A manager that attaches reaches a lock in the guest's process only where it may
 //!   trace that process; elsewhere unplugging and migrating are refused with that reason,
 //!   and the lock ends with the guest.

@@ -354,6 +354,7 @@ impl Locks {
 
     pub(crate) fn acquire(&self, owner: Owner, request: &Request) -> Result<Grant, Error> {
         let operation = Operation::Acquire;
+        request.has_no_failure_action(NAME)?;
         self.with(owner, operation, |entry| {
             entry.must_be(NAME, operation, &[Stage::Described, Stage::Acquired, Stage::Released])?;
             drop_if_ended(entry);

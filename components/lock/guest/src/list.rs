@@ -105,7 +105,14 @@ fn table(guests: &[Value]) -> String {
                 Some(mode) => format!("{path},{mode}"),
             }
         });
-        let disks: Vec<String> = disks.collect();
+        let leases = guest["leases"].as_array().into_iter().flatten().map(|lease| {
+            let name = plain(lease["name"].as_str().unwrap_or_default());
+            match lease["mode"].as_str() {
+                Some("exclusive") | None => format!("lease:{name}"),
+                Some(mode) => format!("lease:{name},{mode}"),
+            }
+        });
+        let disks: Vec<String> = leases.chain(disks).collect();
         rows.push([
             text("name"),
             text("state"),
@@ -141,11 +148,12 @@ mod tests {
         let guest = json!({
             "name": "web", "state": "running", "pid": 12, "supervisor_pid": null, "driver": "lock.file",
             "driver_version": 1, "disks": [{"path": "/a", "mode": "exclusive"}, {"path": "/b", "mode": "shared"}],
+            "leases": [{"name": "l", "mode": "exclusive"}],
         });
         assert_eq!(
             table(&[guest]),
             "NAME  STATE    PID  SUPERVISOR  DRIVER       DISKS\n\
-             web   running  12   -           lock.file 1  /a /b,shared\n"
+             web   running  12   -           lock.file 1  lease:l /a /b,shared\n"
         );
     }
 

@@ -97,7 +97,7 @@ pub(crate) fn arrival(to: &Path, record: &Record) -> Arrival {
     })
 }
 
-pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Result {
+pub(crate) fn run(Migrate { name, to, parameters, mover, command }: Migrate) -> crate::Result {
     command::check(&command)?;
     let here = Guests::here()?;
     let at_source = here.known(&name.0)?;
@@ -116,6 +116,7 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
     let mark = if command.is_empty() { at_source.mark.clone() } else { family::mark()? };
     let mut record =
         Record { process: None, supervisor: post.own, state: State::Arriving, mark, ..at_source.clone() };
+    parameters.into_iter().for_each(|parameter| record.set(parameter));
     let plugin = post.driver(&mut record)?;
     post.guests.claim(&record)?;
     let own = post.own;
@@ -217,8 +218,8 @@ impl Migration<'_> {
         arguments: &[OsString],
     ) -> Result<(Running, Origin, Open, Vec<OwnedFd>), Refusal> {
         let mut arriving = self.plugin.arrive(&record.guest()).map_err(Refusal::new)?;
-        for disk in &record.disks {
-            arriving.add(&disk.resource()).map_err(Refusal::new)?;
+        for resource in record.resources() {
+            arriving.add(&resource).map_err(Refusal::new)?;
         }
         let parameters = json!({"to": self.to.to_str(), "same_process": arguments.is_empty()});
         let (answer, descriptors) = self.source.call("Prepare", &parameters)?;

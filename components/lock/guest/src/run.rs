@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 
 use lcr_lock::life::Plugin;
-use lcr_lock::{Grant, Request, Uuid};
+use lcr_lock::{Grant, Uuid};
 
-use crate::arguments::Run;
+use crate::arguments::{Needs, Run};
 use crate::command;
 use crate::directory::Guests;
 use crate::drivers;
@@ -16,7 +16,8 @@ use crate::supervise::{Origin, Post, Supervisor};
 use crate::within;
 
 pub(crate) fn run(arguments: Run) -> crate::Result {
-    let Run { driver, parameters, name, uuid, disks, command } = arguments;
+    let Run { driver, parameters, name, uuid, needs: Needs { disks, leases }, on_failure, command } =
+        arguments;
     command::check(&command)?;
     let uuid = match uuid {
         Some(uuid) => uuid,
@@ -33,6 +34,8 @@ pub(crate) fn run(arguments: Run) -> crate::Result {
         driver_version: 0,
         parameters,
         disks,
+        leases,
+        on_failure,
         state: State::Starting,
         lock_state: String::new(),
         to: None,
@@ -74,10 +77,10 @@ fn start(
         return Ok((guest, origin, kept));
     }
     let mut guest = plugin.new_guest(&record.guest()).map_err(refused)?;
-    for disk in &record.disks {
-        guest.add(&disk.resource()).map_err(refused)?;
+    for resource in record.resources() {
+        guest.add(&resource).map_err(refused)?;
     }
-    let guest = guest.acquire(&Request::default()).map_err(refused)?;
+    let guest = guest.acquire(&record.request(false)).map_err(refused)?;
     let supervisor = guest.supervisor().map_err(refused)?;
     record.lock_state.clone_from(&guest.grant().state);
     post.write(record)?;
@@ -87,7 +90,8 @@ fn start(
     command::announced(&mut command, &born, &post.signals);
     // Before it starts: it may end at once, and leave others behind.
     let kept = copies(guest.grant())?;
-    let (guest, child) = guest.start(command).map_err(refused)?;
+    let (guest, child) =
+        guest.start(command).map_err(|error| Refusal { code: command::code_of(&error), ..refused(error) })?;
     record.process = post.guests.process(record);
     Ok((guest, Origin::Started(child), kept))
 }

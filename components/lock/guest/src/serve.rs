@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::family;
 use crate::migrate::{Arrival, arrival};
 use crate::process;
-use crate::record::{Record, State, disk_of_json};
+use crate::record::{Record, State, called, resource_of_json, what_is};
 use crate::refusal::{Refusal, note};
 use crate::supervise::{Hold, Inner, Supervisor};
 use crate::wire::{self, INTERFACE};
@@ -117,14 +117,15 @@ impl Supervisor {
     }
 
     fn plug(&self, inner: &mut Inner, parameters: &Value) -> Answer {
-        let disk = disk_of_json(&parameters["disk"]).ok_or_else(|| Refusal::new("no disk is named"))?;
+        let resource = resource_of_json(parameters).ok_or_else(nothing_named)?;
         let name = inner.record.name.clone();
         let guest = running(inner)?;
-        guest.plug(&disk.resource()).map_err(|error| {
+        guest.plug(&resource).map_err(|error| {
+            let what = what_is(&resource);
             Refusal::new(error)
-                .detail(format!("guest {name} must not get the disk; it runs on with what it has"))
+                .detail(format!("guest {name} must not get the {what}; it runs on with what it has"))
         })?;
-        inner.record.disks.push(disk);
+        inner.record.put(resource);
         self.keep(inner);
         if let Err(refusal) = self.write_down(inner) {
             note(&refusal.reason);
@@ -133,22 +134,20 @@ impl Supervisor {
     }
 
     fn unplug(&self, inner: &mut Inner, parameters: &Value) -> Answer {
-        let disk = disk_of_json(&parameters["disk"]).ok_or_else(|| Refusal::new("no disk is named"))?;
+        let meant = resource_of_json(parameters).ok_or_else(nothing_named)?;
         let name = inner.record.name.clone();
         let guest = running(inner)?;
-        let known = inner.record.disks.iter().position(|of_it| of_it.path == disk.path);
-        let known = known.ok_or_else(|| {
-            let paths: Vec<&str> = inner.record.disks.iter().map(|disk| disk.path.as_str()).collect();
-            Refusal::new(format!("guest {name} has no disk {}", disk.path)).detail(format!(
-                "it has: {}",
-                if paths.is_empty() { "none".to_owned() } else { paths.join(", ") }
-            ))
+        let known = inner.record.known(&meant).ok_or_else(|| {
+            let all: Vec<String> = inner.record.resources().map(|resource| called(&resource)).collect();
+            Refusal::new(format!("guest {name} has no {} {}", what_is(&meant), called(&meant))).detail(
+                format!("it has: {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") }),
+            )
         })?;
-        if let Err(warning) = guest.unplug(&inner.record.disks[known].resource()) {
+        if let Err(warning) = guest.unplug(&known) {
             note(&warning);
             return Ok((json!({"warning": warning.to_string()}), Grant::default()));
         }
-        inner.record.disks.remove(known);
+        inner.record.remove(&known);
         self.keep(inner);
         if let Err(refusal) = self.write_down(inner) {
             note(&refusal.reason);
@@ -432,6 +431,10 @@ pub(crate) fn regain(plugin: &Plugin, guest: &Running) -> Result<(), lcr_lock::E
 fn stands_still(name: &str) -> Refusal {
     Refusal::new(format!("guest {name} stands still, without its locks: a migration has failed"))
         .detail(format!("take them again: lcr-guest attach {name}; or end it: lcr-guest stop {name}"))
+}
+
+fn nothing_named() -> Refusal {
+    Refusal::new("neither a disk nor a lease is named")
 }
 
 /// Nothing else is done for a guest that moves.

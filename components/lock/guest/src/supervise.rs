@@ -304,7 +304,7 @@ impl Supervisor {
                 return opened;
             }
             let (name, all) = (&inner.record.name, family::shown(&family));
-            let locks = self.plugin.about().features.resources && !inner.record.disks.is_empty();
+            let locks = self.plugin.about().features.resources && inner.record.resources().next().is_some();
             if locks && inner.kept.is_empty() {
                 if first {
                     note(format!(

@@ -14,8 +14,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
+use lcr_lock::Grant;
 use lcr_lock::life::{Plugin, Policy, Running};
-use lcr_lock::{Grant, Request};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
@@ -131,10 +131,10 @@ pub(crate) fn become_guest(arguments: Within) -> crate::Result {
         let plugin = drivers::load(&record.driver, &record.parameters)?;
         let guest = record.guest().with_pid(std::process::id());
         let mut guest = plugin.new_guest(&guest).map_err(Refusal::new)?;
-        for disk in &record.disks {
-            guest.add(&disk.resource()).map_err(Refusal::new)?;
+        for resource in record.resources() {
+            guest.add(&resource).map_err(Refusal::new)?;
         }
-        guest.acquire(&Request { register_only: arrives, ..Request::default() }).map_err(Refusal::new)
+        guest.acquire(&record.request(arrives)).map_err(Refusal::new)
     })();
     let (answer, acquired) = match acquired {
         Ok(acquired) => (json!({"state": acquired.grant().state}), Some(acquired)),
