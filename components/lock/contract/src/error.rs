@@ -150,16 +150,16 @@ impl Error {
             .on(resource)
     }
 
-    /// The same, where the holding guest's own process, `ended`, has ended: one that it has
-    /// left behind has inherited the lock.
+    /// The same, where the holding guest's own process, `ended`, has ended: the holder has
+    /// the lock from that.
     #[must_use]
     pub fn left_behind_by(self, ended: u32) -> Self {
         let which = match self.holder.as_ref().and_then(|holder| holder.pid) {
-            Some(pid) => format!("process {pid}, which"),
-            None => "a process that".to_owned(),
+            Some(pid) => format!("process {pid}"),
+            None => "a process that cannot be seen".to_owned(),
         };
         self.with_hint(format!(
-            "{which} has inherited it from the guest's own, {ended}, which has ended: end what that has left behind"
+            "{which} has it from the guest's own process, {ended}, which has ended: end what that has left behind"
         ))
     }
 
@@ -375,10 +375,14 @@ mod tests {
         assert_eq!(
             held(Some(43)).to_string(),
             format!(
-                "lock.file: cannot acquire disk /srv/a.img (exclusive): held by guest web (pid 43); process 43, which {said}"
+                "lock.file: cannot acquire disk /srv/a.img (exclusive): held by guest web (pid 43); process 43 {said}"
             )
         );
-        assert!(held(None).to_string().ends_with(&format!("held by guest web; a process that {said}")));
+        assert!(
+            held(None)
+                .to_string()
+                .ends_with(&format!("held by guest web; a process that cannot be seen {said}"))
+        );
     }
 
     #[test]

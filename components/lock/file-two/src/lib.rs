@@ -6,6 +6,8 @@
 mod component;
 #[path = "../../file/src/card.rs"]
 mod card;
+#[path = "../../file/src/holder.rs"]
+mod holder;
 #[path = "../../file/src/keeper.rs"]
 mod keeper;
 #[path = "../../file/src/locks.rs"]

@@ -41,6 +41,7 @@
 #[macro_use]
 mod component;
 mod card;
+mod holder;
 mod keeper;
 mod locks;
 mod ofd;

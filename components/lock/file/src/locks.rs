@@ -28,6 +28,7 @@ use lcr_lock::{
 };
 
 use crate::card::{self, Card};
+use crate::holder::{self, of_process, recorded, refused, seen};
 use crate::keeper::Keeper;
 use crate::ofd::{Attempt, Inode, older_holder, try_lock, unlock};
 use crate::place::Place;
@@ -142,7 +143,7 @@ fn give_back(taken: &[Held]) {
 }
 
 /// This host's name.
-fn host() -> Option<String> {
+pub(crate) fn host() -> Option<String> {
     Some(std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim_end().to_owned())
 }
 
@@ -472,13 +473,7 @@ impl Locks {
     pub(crate) fn holders(&self, resource: &Resource) -> Result<Vec<Holder>, Error> {
         let place = self.place(Operation::Holders, resource)?;
         let Some(inode) = place.inode() else { return Ok(Vec::new()) };
-        let mut holders = seen(inode, place.offset).into_iter().fold(Vec::new(), |mut all, seen| {
-            let holder = holder_of(&seen);
-            if !all.contains(&holder) {
-                all.push(holder);
-            }
-            all
-        });
+        let mut holders = holder::each(&seen(inode, place.offset));
         if holders.is_empty() {
             // A lock of the older kind, or of somebody whom we cannot see.
             let reader = Resource::Lease(lcr_lock::Lease {
@@ -489,7 +484,7 @@ impl Locks {
                 mode: Mode::ReadOnly,
             });
             let (file, _) = place.open(NAME, Operation::Holders, &reader)?;
-            holders.extend(older_holder(&file, true, place.offset).map(of_process));
+            holders.extend(older_holder(&file, true, place.offset).map(|pid| of_process(pid).holder));
         }
         Ok(holders)
     }
@@ -663,7 +658,7 @@ impl Locks {
                 let exclusive = resource.mode() == Mode::Exclusive;
                 match try_lock(&handed.file, exclusive, offset) {
                     Ok(Attempt::Locked) => Ok(held(Some(handed.file), true)),
-                    Ok(Attempt::Busy) => Err(refused(operation, resource, holder_at(inode, offset))),
+                    Ok(Attempt::Busy) => Err(refused(operation, resource, holder::at(inode, offset))),
                     Err(error) => {
                         Err(system(operation, "what was handed over cannot be locked", error).on(resource))
                     }
@@ -712,8 +707,8 @@ impl Locks {
             {
                 return Ok(None);
             }
-            if let Some(first) = in_the_way.first() {
-                return Err(refused(operation, resource, Some(holder_of(first))));
+            if let Some(found) = holder::first(&in_the_way) {
+                return Err(refused(operation, resource, Some(found)));
             }
         }
         Err(refused(operation, resource, recorded(&opened, place)))
@@ -1118,7 +1113,7 @@ fn lock_again(entry: &Its, operation: Operation) -> Result<(), Error> {
             Ok(Attempt::Locked) => {}
             Ok(Attempt::Busy) => {
                 let older = older_holder(file, exclusive, held.offset).map(of_process);
-                let holder = older.or_else(|| holder_at(held.inode, held.offset));
+                let holder = older.or_else(|| holder::at(held.inode, held.offset));
                 return Err(refused(operation, &held.resource, holder));
             }
             Err(error) => {
@@ -1148,11 +1143,6 @@ fn is_lost(held: &Held, pid: u32, start: Option<u64>) -> bool {
         Some(file) => !process::has_lock(file, held.offset),
         None => process::can_be_looked_into(pid) && !is_seen(held, pid, start),
     }
-}
-
-/// Who has a byte, as far as that can be seen.
-fn holder_at(inode: Inode, offset: i64) -> Option<Holder> {
-    seen(inode, offset).first().map(holder_of)
 }
 
 /// The keepers that have these for the guest already.
@@ -1243,61 +1233,6 @@ fn card_of(guest: &Guest, fits: impl Fn(&Record) -> bool) -> Option<Record> {
         None => process::all().filter(|pid| process::is_trusted(*pid)).collect(),
     };
     candidates.into_iter().flat_map(Card::all_of).map(|(_, card)| card).find(fits)
-}
-
-/// All locks on a byte, of all processes that can be looked into.
-fn seen(inode: Inode, offset: i64) -> Vec<Seen> {
-    let locks = process::all().flat_map(|pid| process::locks_in(pid, |of_it| of_it == inode));
-    locks.filter(|lock| lock.offset == offset).collect()
-}
-
-fn holder_of(seen: &Seen) -> Holder {
-    let card = seen.card.as_ref();
-    let guest = card.and_then(Record::guest);
-    // Before the guest's process is registered, it is whoever carries the card.
-    let pid = seen.guest_pid().unwrap_or(seen.pid);
-    let host = card.and_then(|card| card.text("host")).filter(|name| host().as_deref() != Some(name));
-    Holder {
-        name: guest.as_ref().map(|guest| guest.name.clone()),
-        uuid: guest.map(|guest| guest.uuid),
-        pid: Some(pid),
-        program: process::program_of(pid),
-        host: host.map(str::to_owned),
-    }
-}
-
-fn of_process(pid: u32) -> Holder {
-    Holder { pid: Some(pid), program: process::program_of(pid), ..Holder::default() }
-}
-
-/// What the holder has written into a lease that we share with it: it may be on another
-/// host.
-fn recorded(file: &OwnedFd, place: &Place) -> Option<Holder> {
-    if !place.leases {
-        return None;
-    }
-    let mut text = vec![0; 1 << 16];
-    let length = rustix::io::pread(file, &mut text[..], 0).ok()?;
-    let record: Record = str::from_utf8(&text[..length]).ok()?.lines().next()?.parse().ok()?;
-    let guest = record.guest()?;
-    let other = record.text("host").filter(|name| host().as_deref() != Some(name)).map(str::to_owned);
-    Some(Holder {
-        name: Some(guest.name),
-        uuid: Some(guest.uuid),
-        pid: guest.pid,
-        program: None,
-        host: other,
-    })
-}
-
-fn refused(operation: Operation, resource: &Resource, holder: Option<Holder>) -> Error {
-    let error = Error::held(NAME, operation, resource, holder);
-    let shareable = resource.mode() == Mode::Exclusive;
-    error.with_hint(if shareable {
-        "stop that guest first, or give both the disk shared or readonly"
-    } else {
-        "stop that guest first: it has the disk exclusively"
-    })
 }
 
 fn cannot_reach(operation: Operation, pid: Option<u32>) -> Error {

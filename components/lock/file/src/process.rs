@@ -67,6 +67,16 @@ impl Seen {
         program_of(self.pid).as_deref() == Some("lcr-lock-keeper")
     }
 
+    /// Whether what the process starts has it, too.
+    pub(crate) fn is_inherited(&self) -> bool {
+        let text = fs::read_to_string(format!("/proc/{}/fdinfo/{}", self.pid, self.number));
+        let flags = text
+            .unwrap_or_default()
+            .lines()
+            .find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & libc::O_CLOEXEC.cast_unsigned() == 0)
+    }
+
     /// The process of the guest that it is for, where the process says so.
     pub(crate) fn guest_pid(&self) -> Option<u32> {
         self.card.as_ref().and_then(|card| card.value("pid"))

@@ -10,4 +10,5 @@ mod replaced;
 mod signals;
 mod start;
 mod supervisor;
+mod users;
 mod world;

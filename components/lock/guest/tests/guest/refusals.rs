@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::world::{Host, Program, World, absent, pid};
+use crate::world::{Host, Program, World, absent, is_alive, pid, signal, soon};
 
 /// Refused before anything was made for it.
 #[track_caller]
@@ -163,6 +163,31 @@ fn a_command_that_is_not_there_or_cannot_be_executed() {
     run_refused(126, &["--name", "web"], &[&file], &format!("{file} cannot be executed"));
     run_refused(126, &["--name", "web"], &["/"], "/ cannot be executed");
     run_refused(125, &["--name", "web"], &[], "COMMAND");
+}
+
+/// Its own process has ended, and its supervisor before that: who has the lock is named.
+#[test]
+fn a_holder_that_was_left_behind_is_named_and_not_the_guests_own_process() {
+    let world = World::new();
+    let host = world.host("host");
+    let disk = world.disk("a");
+    let script = "sleep 600 < /dev/null > /dev/null 2>&1 & echo $!; exec cat";
+    let run = ["run", "--name", "web", "--disk", &disk, "--", "sh", "-c", script];
+    let mut web = Program::start(host.command(&run));
+    let left: u32 = web.line().parse().unwrap();
+    let own = pid(&host.until("web", "running"));
+    web.kill();
+    web.end();
+    soon("its own process has ended", || (!is_alive(own)).then_some(()));
+    let said = host.refused(125, &["run", "--name", "rival", "--disk", &disk, "--", "true"]);
+    signal(left, rustix::process::Signal::KILL);
+    assert!(said.contains("held by guest web (uuid "), "{said}");
+    let expected = format!(
+        ", pid {left}, running sleep); process {left} has it from the guest's own process, {own}, which has ended: end \
+         what that has left behind\n"
+    );
+    assert!(said.contains(&expected), "{said}");
+    host.free_soon(&disk);
 }
 
 /// What a script, or a program, needs to be executed is not there.

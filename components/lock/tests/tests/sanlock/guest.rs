@@ -320,12 +320,17 @@ fn a_child_that_a_guest_leaves_behind_keeps_its_leases_and_is_said_to() {
     let guests = Guests::of(&hosts);
     let disk = disk(&hosts, "disk");
     let left = guests.directory("left");
-    let script = format!("sleep 600 < /dev/null 2> /dev/null & echo $! > {}", left.display());
-    assert!(guests.start("a", "web", &["--disk", &disk], &["sh", "-c", &script]).ended().success());
+    let script = format!("sleep 600 < /dev/null 2> /dev/null & echo $! > {}; exec cat", left.display());
+    let mut web = guests.start("a", "web", &["--disk", &disk], &["sh", "-c", &script]);
+    let own = within("it is running", || guests.pid("a", "web").filter(|_| left.exists()));
+    // Its supervisor would end what it leaves behind.
+    web.child.kill().unwrap();
+    drop(web.child.stdin.take());
+    within("its own process has ended", || matches!(state(own), 'X' | 'Z').then_some(()));
     let left = Killed(fs::read_to_string(left).unwrap().trim().parse().unwrap());
     let Killed(pid) = left;
     let said = guests.refused("a", "rival", &["--disk", &disk]);
-    let expected = format!("; process {pid}, which has inherited it from the guest's own, ");
+    let expected = format!("; process {pid} has it from the guest's own process, ");
     assert!(
         said.contains("held by guest web") && said.contains(&format!("pid {pid}, running sleep")),
         "{said}"
