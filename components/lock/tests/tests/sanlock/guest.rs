@@ -229,6 +229,7 @@ fn failure_actions_are_carried_out_or_refused() {
     let mut writes_on = with(ignoring, "ignore");
     let pid = guests.pid("a", "pause").unwrap();
     let _stopped = Killed(pid);
+    let writing = guests.pid("a", "ignore").unwrap();
 
     fs::File::options()
         .write(true)
@@ -242,7 +243,15 @@ fn failure_actions_are_carried_out_or_refused() {
     }
     within("the guest that pauses has stopped", || (state(pid) == 'T').then_some(()));
     assert_eq!(writes_on.child.try_wait().unwrap(), None);
-    assert!(!matches!(state(guests.pid("a", "ignore").unwrap()), 'T' | 'Z' | 'X'));
+    assert!(!matches!(state(writing), 'T' | 'Z' | 'X'), "{}", guests.list("a"));
+    // What has become of them is seen.
+    for name in ["pause", "ignore"] {
+        within("it is shown as lost", || {
+            let list = guests.list("a");
+            let row = list.lines().find(|line| line.starts_with(name)).unwrap();
+            (row.split_whitespace().nth(1) == Some("lost")).then_some(())
+        });
+    }
 }
 
 /// The guest's command is started on the other host, and has the disk there.
