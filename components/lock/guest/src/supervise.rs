@@ -12,9 +12,9 @@
 //!
 //! A guest ends with the last of its processes ([`family`]). When its own has ended and
 //! others are left, the guest is running still: the supervisor holds its locks, waits for
-//! them, and passes signals on to them. Where a driver's locks end with the guest's own
-//! process whatever is done (`lock.sanlock`), those that are left have none, and are
-//! killed.
+//! them, and passes signals on to them. Where it has no hold of the locks (it has adopted
+//! the guest, and the driver ties locks to a process: `lock.sanlock`), those that are left
+//! may have none, and are killed.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -334,6 +334,7 @@ impl Supervisor {
     pub(crate) fn keep(&self, inner: &mut Inner) {
         if let Hold::Running(guest) = &inner.hold
             && let Ok(kept) = guest.descriptors()
+            && !kept.is_empty()
             // What is asked for after its end is not all that it had.
             && !self.has_ended()
         {

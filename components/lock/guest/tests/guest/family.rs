@@ -192,18 +192,36 @@ fn a_guest_with_children_moves_as_it_is_or_not_at_all() {
     there.free_soon(&disk);
 }
 
-/// Its locks cannot be kept from here: then nothing is left that could write without them.
+/// The process that takes the locks hands what holds them to its supervisor.
+#[test]
+fn a_driver_that_is_asked_within_the_guests_process_keeps_what_is_left_locked() {
+    let world = World::new();
+    let host = world.host("host").with(library("lcr-lock-inside-library", "lock_inside"));
+    let disk = world.disk("a");
+    let mut guest = Guest::start(&host, &["--driver", "inside", "--disk", &disk], "exit 3");
+    let own = pid(&host.look("web").unwrap());
+    soon("its own process has ended", || (!is_alive(own)).then_some(()));
+    assert!(host.is_held(&disk));
+    signal(guest.child, Signal::TERM);
+    assert_eq!(guest.web.wait().code(), Some(3));
+    host.free_soon(&disk);
+}
+
+/// A supervisor that has adopted the guest cannot hold its locks, with that driver: then
+/// nothing is left that could write without them.
 #[test]
 fn what_has_no_locks_any_more_is_killed() {
     let world = World::new();
     let host = world.host("host").with(library("lcr-lock-inside-library", "lock_inside"));
     let disk = world.disk("a");
     let mut guest = Guest::start(&host, &["--driver", "inside", "--disk", &disk], "read line");
+    guest.web.kill();
+    let mut attached = Program::start(host.command(&["attach", "web"]));
+    host.until("web", "running");
     guest.web.write("\n");
-    assert!(guest.web.wait().success());
+    assert!(attached.wait().success());
     assert!(!is_alive(guest.child));
-    let web = std::mem::replace(&mut guest.web, Program::start(std::process::Command::new("true")));
-    let said = web.said();
+    let said = attached.said();
     assert!(said.contains(&format!("what it has left is killed: {} (sleep)", guest.child)), "{said}");
 }
 

@@ -229,6 +229,7 @@ fn failure_actions_are_carried_out_or_refused() {
     let mut writes_on = with(ignoring, "ignore");
     let pid = guests.pid("a", "pause").unwrap();
     let _stopped = Killed(pid);
+    let ignored = guests.pid("a", "ignore").unwrap();
 
     fs::File::options()
         .write(true)
@@ -242,7 +243,9 @@ fn failure_actions_are_carried_out_or_refused() {
     }
     within("the guest that pauses has stopped", || (state(pid) == 'T').then_some(()));
     assert_eq!(writes_on.child.try_wait().unwrap(), None);
-    assert!(!matches!(state(guests.pid("a", "ignore").unwrap()), 'T' | 'Z' | 'X'));
+    assert!(!matches!(state(ignored), 'T' | 'Z' | 'X'));
+    let list = guests.list("a");
+    assert!(list.lines().any(|line| line.starts_with("ignore") && line.contains(" lost ")), "{list}");
 }
 
 /// The guest's command is started on the other host, and has the disk there.
@@ -321,7 +324,16 @@ fn a_child_that_a_guest_leaves_behind_keeps_its_leases_and_is_said_to() {
     let disk = disk(&hosts, "disk");
     let left = guests.directory("left");
     let script = format!("sleep 600 < /dev/null 2> /dev/null & echo $! > {}", left.display());
-    assert!(guests.start("a", "web", &["--disk", &disk], &["sh", "-c", &script]).ended().success());
+    let mut web = guests.start("a", "web", &["--disk", &disk], &["sh", "-c", &script]);
+    within("its own process has ended", || {
+        let own = guests.pid("a", "web")?;
+        let is_over = !Path::new("/proc").join(own.to_string()).exists() || matches!(state(own), 'Z' | 'X');
+        is_over.then_some(())
+    });
+    // Its supervisor has them, too, and waits for the child.
+    assert_eq!(web.child.try_wait().unwrap(), None);
+    web.child.kill().unwrap();
+    web.ended();
     let left = Killed(fs::read_to_string(left).unwrap().trim().parse().unwrap());
     let Killed(pid) = left;
     let said = guests.refused("a", "rival", &["--disk", &disk]);
