@@ -259,7 +259,8 @@ impl Supervisor {
                 }
                 if ended {
                     let first = left.is_none();
-                    left = Some(self.left_behind(&mut inner, first));
+                    let nothing = first && !adopted && family::has_no_children(&inner.record);
+                    left = Some(if nothing { Vec::new() } else { self.left_behind(&mut inner, first) });
                 }
             }
             if left.as_ref().is_some_and(Vec::is_empty) {
