@@ -79,8 +79,10 @@ pub(crate) fn has_no_children(record: &Record) -> bool {
             let children = fs::read_to_string(task.ok()?.path().join("children")).ok()?;
             for child in children.split_ascii_whitespace() {
                 let child = seen(child.parse().ok()?)?;
-                let known =
-                    Some(child.process) == record.process || is_own(child.process.pid, &program, record);
+                // A shell may have become this program, and have had others before.
+                let before = record.process.is_some_and(|guest| child.process.start < guest.start);
+                let own = || is_own(child.process.pid, &program, record);
+                let known = before || Some(child.process) == record.process || own();
                 if child.alive && !known {
                     return Some(false);
                 }
@@ -124,6 +126,7 @@ fn look(record: &Record) -> Vec<Process> {
         let later = guest.is_none_or(|guest| seen.process.start >= guest.start);
         let marked = || later && !record.mark.is_empty() && mark_of(pid) == record.mark;
         let orphan = supervised
+            && later
             && seen.parent == supervisor.pid
             && !is_own(pid, &own_program, record)
             && mark_of(pid) != OF_MOVER;
@@ -152,6 +155,22 @@ fn look(record: &Record) -> Vec<Process> {
         .filter(|seen| seen.alive && found.contains(&seen.process.pid))
         .map(|seen| seen.process)
         .collect()
+}
+
+/// Sends a signal to the guest's processes but its own, and to those that they start
+/// meanwhile.
+pub(crate) fn signal(record: &Record, signal: Signal) {
+    let mut told: HashSet<Process> = HashSet::new();
+    loop {
+        let new: Vec<Process> = of(record).into_iter().filter(|process| told.insert(*process)).collect();
+        if new.is_empty() {
+            return;
+        }
+        for opened in new.into_iter().filter_map(open) {
+            // One that may not be told is another user's.
+            let _ = process::send(&opened, signal);
+        }
+    }
 }
 
 /// Processes for people: `12 (sleep), 13 (cat)`.

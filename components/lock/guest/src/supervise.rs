@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::process::{Child, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lcr_lock::Driver as _;
 use lcr_lock::life::{Departed, Departing, Plugin, Running};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -203,6 +204,7 @@ impl Supervisor {
                 ExitCode::SUCCESS
             }
             End::Left(signal) => {
+                supervisor.let_go();
                 note(format!("guest {name} runs on, and is locked: lcr-guest attach {name}"));
                 ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
             }
@@ -323,6 +325,17 @@ impl Supervisor {
                 ));
             }
             return opened;
+        }
+    }
+
+    /// Has the locks kept that only this supervisor has: the guest may have closed them.
+    fn let_go(&self) {
+        let inner = self.inner();
+        if let Hold::Running(guest) = &inner.hold
+            && self.plugin.about().features.before_process
+            && let Err(error) = self.plugin.driver().register(guest.owner(), guest.pid())
+        {
+            note(error);
         }
     }
 
