@@ -140,7 +140,7 @@ pub trait Driver: Send + Sync {
 
     /// Duplicates of what holds the owner's locks, where that is descriptors: whoever has
     /// them keeps the locks though the guest's process has ended, for others that the guest
-    /// has left behind. None where locks end with the process whatever is done.
+    /// has left behind. None where there are no such, or they are in the guest's process.
     fn descriptors(&self, owner: Owner) -> Result<Vec<OwnedFd>, Error> {
         let _ = owner;
         Ok(Vec::new())

@@ -6,11 +6,9 @@
 mod component;
 #[path = "../../file/src/card.rs"]
 mod card;
-#[path = "../../file/src/holder.rs"]
-mod holder;
 #[path = "../../file/src/keeper.rs"]
 mod keeper;
-#[path = "../../file/src/locks.rs"]
+#[path = "../../file/src/locks/mod.rs"]
 mod locks;
 #[path = "../../file/src/ofd.rs"]
 mod ofd;

@@ -41,7 +41,6 @@
 #[macro_use]
 mod component;
 mod card;
-mod holder;
 mod keeper;
 mod locks;
 mod ofd;

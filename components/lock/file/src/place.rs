@@ -41,7 +41,7 @@ use rustix::fs::{AtFlags, CWD, OFlags, linkat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use crate::holder;
+use crate::locks::holders;
 use crate::ofd::{Inode, is_taken};
 
 /// Where a lock lies.
@@ -169,9 +169,9 @@ impl Place {
             if is_taken(&file, true, self.offset) {
                 let inode = file.metadata().map_err(|error| wrong(&error))?;
                 let file = OwnedFd::from(file);
-                let found = holder::at(Inode::of(&inode), self.offset);
-                let found = found.or_else(|| holder::recorded(&file, self));
-                return Err(holder::refused(operation, resource, found));
+                let found = holders::at(Inode::of(&inode), self.offset);
+                let found = found.or_else(|| holders::recorded(&file, self));
+                return Err(holders::refused(operation, resource, found));
             }
         }
         Err(wrong(&denied))

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::arguments::Attach;
 use crate::directory::{Guests, Life};
 use crate::drivers;
+use crate::family;
 use crate::migrate::{Arrival, arrival};
 use crate::process::Process;
 use crate::record::{Record, State};
@@ -117,6 +118,7 @@ fn take_up(
                 ));
             }
             let Some(process) = moves else { return Ok(()) };
+            family::signal(record, Signal::CONT);
             process.signal(Signal::CONT).map_err(|error| {
                 Refusal::new(format!("process {} cannot be sent SIGCONT: {error}", process.pid))
             })
@@ -157,6 +159,15 @@ fn adopt(post: &Post, name: &str) -> Result<(Record, State), Refusal> {
                 .detail("nothing is locked for it; start it anew: lcr-guest run"));
         }
     };
+    if !process.is_alive() {
+        let left = family::shown(&family::of(&record));
+        return Err(Refusal::new(format!(
+            "guest {name}'s own process has ended, and has left others: {left}"
+        ))
+        .detail(format!(
+            "they have what they have inherited of its locks: lcr-guest stop {name} ends them"
+        )));
+    }
     if record.state == State::Arriving {
         return Err(Refusal::new(format!("guest {name} was on its way here, and did not arrive"))
             .detail(format!("its process {} has no locks: end it: lcr-guest stop {name}", process.pid)));

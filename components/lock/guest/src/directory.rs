@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use lcr_control::place::Place;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat, renameat};
 
+use crate::family;
 use crate::process::Process;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -180,7 +181,12 @@ impl Guests {
         if record.supervisor.is_alive() {
             return Life::Supervised;
         }
-        self.process(record).filter(|process| process.is_alive()).map_or(Life::Ended, Life::Unsupervised)
+        // It ends with the last of its processes.
+        let lives = |process: &Process| {
+            let record = || Record { process: Some(*process), ..record.clone() };
+            process.is_alive() || !family::of(&record()).is_empty()
+        };
+        self.process(record).filter(lives).map_or(Life::Ended, Life::Unsupervised)
     }
 
     /// Takes a name for a guest of this process. Those that have ended give it up.

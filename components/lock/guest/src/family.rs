@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lcr_lock::Uuid;
@@ -67,6 +68,40 @@ fn mark_of(pid: u32) -> String {
     values.next_back().unwrap_or_default().to_owned()
 }
 
+/// Whether a supervisor of this guest has no child but the guest's own process, and what it
+/// has forked for itself. Where it has started the guest, and so all fall to it, there is
+/// nothing else of the guest then; and that is known without looking at every process.
+pub(crate) fn has_no_children(record: &Record) -> bool {
+    let program = fs::read_link("/proc/self/exe").ok();
+    let none = || -> Option<bool> {
+        for task in fs::read_dir("/proc/self/task").ok()? {
+            // A kernel may be built without it.
+            let children = fs::read_to_string(task.ok()?.path().join("children")).ok()?;
+            for child in children.split_ascii_whitespace() {
+                let child = seen(child.parse().ok()?)?;
+                // A shell may have become this program, and have had others before.
+                let before = record.process.is_some_and(|guest| child.process.start < guest.start);
+                let own = || is_own(child.process.pid, &program, record);
+                let known = before || Some(child.process) == record.process || own();
+                if child.alive && !known {
+                    return Some(false);
+                }
+            }
+        }
+        Some(true)
+    };
+    // Twice: one may have fallen to it while that was read.
+    none().unwrap_or(false) && none().unwrap_or(false)
+}
+
+/// Whether a supervisor's child is what it has forked for itself: those that keep locks,
+/// and look into libraries.
+fn is_own(pid: u32, program: &Option<PathBuf>, record: &Record) -> bool {
+    program.is_some()
+        && fs::read_link(format!("/proc/{pid}/exe")).ok() == *program
+        && mark_of(pid) != record.mark
+}
+
 /// The processes of a guest that live, but for its own.
 pub(crate) fn of(record: &Record) -> Vec<Process> {
     // Twice, where there seems to be none: one may have started another, and ended, while
@@ -87,13 +122,14 @@ fn look(record: &Record) -> Vec<Process> {
         if pid == std::process::id() || seen.process == supervisor || Some(seen.process) == guest {
             continue;
         }
-        let marked = || !record.mark.is_empty() && mark_of(pid) == record.mark;
-        let orphan = supervised && seen.parent == supervisor.pid && {
-            // What it has forked for itself: those that keep locks, and look into libraries.
-            let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
-            let own = program.is_some() && program == own_program && mark_of(pid) != record.mark;
-            !own && mark_of(pid) != OF_MOVER
-        };
+        // None was started before the guest's own.
+        let later = guest.is_none_or(|guest| seen.process.start >= guest.start);
+        let marked = || later && !record.mark.is_empty() && mark_of(pid) == record.mark;
+        let orphan = supervised
+            && later
+            && seen.parent == supervisor.pid
+            && !is_own(pid, &own_program, record)
+            && mark_of(pid) != OF_MOVER;
         if orphan || marked() {
             found.insert(pid);
         }
@@ -119,6 +155,22 @@ fn look(record: &Record) -> Vec<Process> {
         .filter(|seen| seen.alive && found.contains(&seen.process.pid))
         .map(|seen| seen.process)
         .collect()
+}
+
+/// Sends a signal to the guest's processes but its own, and to those that they start
+/// meanwhile.
+pub(crate) fn signal(record: &Record, signal: Signal) {
+    let mut told: HashSet<Process> = HashSet::new();
+    loop {
+        let new: Vec<Process> = of(record).into_iter().filter(|process| told.insert(*process)).collect();
+        if new.is_empty() {
+            return;
+        }
+        for opened in new.into_iter().filter_map(open) {
+            // One that may not be told is another user's.
+            let _ = process::send(&opened, signal);
+        }
+    }
 }
 
 /// Processes for people: `12 (sleep), 13 (cat)`.

@@ -177,8 +177,8 @@ struct Migration<'a> {
 
 /// The guest's process over here, before the locks have passed over.
 enum Coming {
-    /// It is there, and waits.
-    Process(Incoming, Origin),
+    /// It is there, and waits. What holds its locks, as far as that is known before.
+    Process(Incoming, Origin, Vec<OwnedFd>),
     /// It waits for its command.
     Waiting(Incoming, Waiting),
     /// It is started when there are locks for it to inherit.
@@ -188,7 +188,7 @@ enum Coming {
 impl Coming {
     fn cancel(self) {
         match self {
-            Coming::Process(incoming, origin) => {
+            Coming::Process(incoming, origin, _) => {
                 incoming.cancel();
                 if let Origin::Started(child) = origin {
                     end(child);
@@ -196,7 +196,7 @@ impl Coming {
             }
             Coming::Waiting(incoming, waiting) => {
                 incoming.cancel();
-                end(waiting.into_child());
+                end(waiting.into_child().0);
             }
             Coming::Later(arriving, ..) => arriving.cancel(),
         }
@@ -261,7 +261,7 @@ impl Migration<'_> {
             let process = at_source.process.ok_or_else(|| Refusal::new("the guest has no process yet"))?;
             record.process = Some(process);
             let incoming = arriving.started(process.pid).map_err(Refusal::new)?;
-            return Ok(Coming::Process(incoming, Origin::Adopted));
+            return Ok(Coming::Process(incoming, Origin::Adopted, Vec::new()));
         }
         if !plugin.about().features.before_process {
             let mut waiting = within::start(post, record, arguments, true)?;
@@ -270,7 +270,8 @@ impl Migration<'_> {
                 return Ok(Coming::Waiting(incoming, waiting));
             }
             waiting.let_go()?;
-            return Ok(Coming::Process(incoming, Origin::Started(waiting.into_child())));
+            let (child, kept) = waiting.into_child();
+            return Ok(Coming::Process(incoming, Origin::Started(child), kept));
         }
         let supervisor = arriving.supervisor().map_err(Refusal::new)?;
         let mut command = command::make(arguments, supervisor);
@@ -286,7 +287,7 @@ impl Migration<'_> {
         record.process = post.guests.process(record);
         let written = post.write(record);
         match written.and_then(|()| arriving.started(child.id()).map_err(Refusal::new)) {
-            Ok(incoming) => Ok(Coming::Process(incoming, Origin::Started(child))),
+            Ok(incoming) => Ok(Coming::Process(incoming, Origin::Started(child), Vec::new())),
             Err(refusal) => {
                 end(child);
                 Err(refusal)
@@ -325,9 +326,9 @@ impl Migration<'_> {
     ) -> Result<(Running, Origin, Vec<OwnedFd>), Refusal> {
         let kept = |guest: &Running| guest.descriptors().map_err(Refusal::new);
         match coming {
-            Coming::Process(incoming, origin) => match incoming.complete(grant) {
+            Coming::Process(incoming, origin, before) => match incoming.complete(grant) {
                 Ok(guest) => match kept(&guest) {
-                    Ok(kept) => Ok((guest, origin, kept)),
+                    Ok(kept) => Ok((guest, origin, before.into_iter().chain(kept).collect())),
                     Err(refusal) => {
                         if let Origin::Started(child) = origin {
                             end(child);
@@ -336,7 +337,7 @@ impl Migration<'_> {
                     }
                 },
                 Err(failed) => {
-                    Coming::Process(failed.guest, origin).cancel();
+                    Coming::Process(failed.guest, origin, before).cancel();
                     Err(Refusal::new(failed.error))
                 }
             },
@@ -344,7 +345,8 @@ impl Migration<'_> {
                 Ok(guest) => {
                     let kept = kept(&guest)?;
                     waiting.let_go()?;
-                    Ok((guest, Origin::Started(waiting.into_child()), kept))
+                    let (child, before) = waiting.into_child();
+                    Ok((guest, Origin::Started(child), before.into_iter().chain(kept).collect()))
                 }
                 Err(failed) => {
                     Coming::Waiting(failed.guest, waiting).cancel();

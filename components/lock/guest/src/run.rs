@@ -68,14 +68,12 @@ fn start(
     record: &mut Record,
     arguments: &[std::ffi::OsString],
 ) -> Result<(lcr_lock::life::Running, Origin, Vec<OwnedFd>), Refusal> {
-    let refused = |error: lcr_lock::Error| refusal(&post.guests, &error);
     let features = plugin.about().features;
     if !features.before_process {
         let waiting = within::start(post, record, arguments, false)?;
-        let (guest, origin) = waiting.acquired(post, plugin, record)?;
-        let kept = guest.descriptors().map_err(refused)?;
-        return Ok((guest, origin, kept));
+        return waiting.acquired(post, plugin, record);
     }
+    let refused = |error: lcr_lock::Error| refusal(&post.guests, &error);
     let mut guest = plugin.new_guest(&record.guest()).map_err(refused)?;
     for resource in record.resources() {
         guest.add(&resource).map_err(refused)?;

@@ -206,8 +206,14 @@ impl Supervisor {
         if !matches!(inner.hold, Hold::Departing(_)) {
             return Err(Refusal::new("the guest has left already"));
         }
+        if inner.same_process && self.has_ended() {
+            return Err(Refusal::new(format!("guest {}'s own process has ended", inner.record.name)));
+        }
         if !inner.same_process {
-            self.stand_still(inner)?;
+            if let Err(refusal) = self.stand_still(inner) {
+                self.go_on();
+                return Err(refusal);
+            }
             // They would write on, here, and not be known there.
             let family = family::of(&inner.record);
             if !family.is_empty() {
@@ -289,7 +295,10 @@ impl Supervisor {
 
     /// The guest has its locks, and has not moved.
     fn goes_on(&self, inner: &mut Inner) {
-        if !inner.same_process || inner.record.state == State::Stopped {
+        if inner.record.state == State::Stopped {
+            self.go_on();
+            family::signal(&inner.record, Signal::CONT);
+        } else if !inner.same_process {
             self.go_on();
         }
         inner.record.state = State::Running;
@@ -305,6 +314,7 @@ impl Supervisor {
     fn stays_still(&self, inner: &mut Inner, refusal: Refusal) -> Refusal {
         let name = inner.record.name.clone();
         let stopped = if self.has_ended() { Ok(()) } else { self.stand_still(inner) };
+        family::signal(&inner.record, Signal::STOP);
         inner.record.state = State::Stopped;
         if let Err(refusal) = self.write(&inner.record) {
             note(&refusal.reason);
@@ -399,7 +409,6 @@ impl Supervisor {
         let start = Instant::now();
         while !inner.record.process.is_none_or(process::Process::is_stopped) {
             if start.elapsed() > PATIENCE {
-                self.go_on();
                 return Err(failed(&"a thread of it waits for the kernel"));
             }
             std::thread::yield_now();

@@ -12,9 +12,9 @@
 //!
 //! A guest ends with the last of its processes ([`family`]). When its own has ended and
 //! others are left, the guest is running still: the supervisor holds its locks, waits for
-//! them, and passes signals on to them. Where a driver's locks end with the guest's own
-//! process whatever is done (`lock.sanlock`), those that are left have none, and are
-//! killed.
+//! them, and passes signals on to them. Where it has no hold of the locks (it has adopted
+//! the guest, and the driver ties locks to a process: `lock.sanlock`), those that are left
+//! may have none, and are killed.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::process::{Child, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lcr_lock::Driver as _;
 use lcr_lock::life::{Departed, Departing, Plugin, Running};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -203,6 +204,7 @@ impl Supervisor {
                 ExitCode::SUCCESS
             }
             End::Left(signal) => {
+                supervisor.let_go();
                 note(format!("guest {name} runs on, and is locked: lcr-guest attach {name}"));
                 ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
             }
@@ -259,7 +261,8 @@ impl Supervisor {
                 }
                 if ended {
                     let first = left.is_none();
-                    left = Some(self.left_behind(&mut inner, first));
+                    let nothing = first && !adopted && family::has_no_children(&inner.record);
+                    left = Some(if nothing { Vec::new() } else { self.left_behind(&mut inner, first) });
                 }
             }
             if left.as_ref().is_some_and(Vec::is_empty) {
@@ -325,6 +328,17 @@ impl Supervisor {
         }
     }
 
+    /// Has the locks kept that only this supervisor has: the guest may have closed them.
+    fn let_go(&self) {
+        let inner = self.inner();
+        if let Hold::Running(guest) = &inner.hold
+            && self.plugin.about().features.before_process
+            && let Err(error) = self.plugin.driver().register(guest.owner(), guest.pid())
+        {
+            note(error);
+        }
+    }
+
     /// Whether the guest's own process has ended.
     pub(crate) fn has_ended(&self) -> bool {
         process::wait(&self.process, Some(std::time::Duration::ZERO))
@@ -334,6 +348,7 @@ impl Supervisor {
     pub(crate) fn keep(&self, inner: &mut Inner) {
         if let Hold::Running(guest) = &inner.hold
             && let Ok(kept) = guest.descriptors()
+            && !kept.is_empty()
             // What is asked for after its end is not all that it had.
             && !self.has_ended()
         {

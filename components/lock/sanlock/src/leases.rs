@@ -937,7 +937,8 @@ impl Leases {
         })
     }
 
-    /// The daemon ties leases to a process, and not to descriptors.
+    /// A process' leases last as long as its connection to the daemon, which only it has: who
+    /// starts it may be given that with its grant.
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a method of the contract")]
     pub(crate) fn descriptors(&self, _: Owner) -> Result<Vec<OwnedFd>, Error> {
         Ok(Vec::new())

@@ -166,6 +166,49 @@ fn an_orphan_is_known_when_another_supervisor_has_taken_the_guest_up() {
     host.free_soon(&disk);
 }
 
+/// Nobody has supervised its end: what it has left is the guest still.
+#[test]
+fn what_is_left_without_a_supervisor_can_be_stopped() {
+    let world = World::new();
+    let host = world.host("host");
+    let mut guest = Guest::start(&host, &["--disk", &world.disk("a")], "read line");
+    let own = pid(&host.look("web").unwrap());
+    guest.web.kill();
+    signal(own, Signal::KILL);
+    soon("its own process has ended", || (!is_alive(own)).then_some(()));
+    assert_eq!(host.look("web").unwrap()["state"], "unsupervised");
+    assert!(
+        host.refused(125, &["run", "--name", "web", "--", "true"]).contains("there is a guest web already")
+    );
+    let said = host.refused(125, &["attach", "web"]);
+    let expected = format!("guest web's own process has ended, and has left others: {} (sleep)", guest.child);
+    assert!(said.contains(&expected) && said.contains("lcr-guest stop web ends them"), "{said}");
+    host.done(&["stop", "web"]);
+    assert!(!is_alive(guest.child) && host.list().is_empty());
+}
+
+/// A shell that becomes the supervisor has children of its own.
+#[test]
+fn what_was_there_before_is_not_the_guests() {
+    let world = World::new();
+    let host = world.host("host");
+    let program = env!("CARGO_BIN_EXE_lcr-guest");
+    let script = format!(
+        "sleep 600 </dev/null >/dev/null 2>&1 & echo $!; until [ $(cat /proc/$!/comm) = sleep ]; do :; done; \
+         exec {program} run --name web -- cat"
+    );
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", &script]).env("LCR_RUNTIME_DIR", &host.directory);
+    let mut web = Program::start(shell);
+    let before: u32 = web.line().parse().unwrap();
+    host.until("web", "running");
+    let said = host.done(&["stop", "web"]);
+    assert_eq!(said, "");
+    assert_eq!(web.wait().code(), Some(128 + 15));
+    assert!(is_sleep(before), "it was ended");
+    signal(before, Signal::KILL);
+}
+
 /// Before the locks have left. Without a command all go on as they are.
 #[test]
 fn a_guest_with_children_moves_as_it_is_or_not_at_all() {
@@ -192,18 +235,36 @@ fn a_guest_with_children_moves_as_it_is_or_not_at_all() {
     there.free_soon(&disk);
 }
 
-/// Its locks cannot be kept from here: then nothing is left that could write without them.
+/// The process that takes the locks hands what holds them to its supervisor.
+#[test]
+fn a_driver_that_is_asked_within_the_guests_process_keeps_what_is_left_locked() {
+    let world = World::new();
+    let host = world.host("host").with(library("lcr-lock-inside-library", "lock_inside"));
+    let disk = world.disk("a");
+    let mut guest = Guest::start(&host, &["--driver", "inside", "--disk", &disk], "exit 3");
+    let own = pid(&host.look("web").unwrap());
+    soon("its own process has ended", || (!is_alive(own)).then_some(()));
+    assert!(host.is_held(&disk));
+    signal(guest.child, Signal::TERM);
+    assert_eq!(guest.web.wait().code(), Some(3));
+    host.free_soon(&disk);
+}
+
+/// A supervisor that has adopted the guest cannot hold its locks, with that driver: then
+/// nothing is left that could write without them.
 #[test]
 fn what_has_no_locks_any_more_is_killed() {
     let world = World::new();
     let host = world.host("host").with(library("lcr-lock-inside-library", "lock_inside"));
     let disk = world.disk("a");
     let mut guest = Guest::start(&host, &["--driver", "inside", "--disk", &disk], "read line");
+    guest.web.kill();
+    let mut attached = Program::start(host.command(&["attach", "web"]));
+    host.until("web", "running");
     guest.web.write("\n");
-    assert!(guest.web.wait().success());
+    assert!(attached.wait().success());
     assert!(!is_alive(guest.child));
-    let web = std::mem::replace(&mut guest.web, Program::start(std::process::Command::new("true")));
-    let said = web.said();
+    let said = attached.said();
     assert!(said.contains(&format!("what it has left is killed: {} (sleep)", guest.child)), "{said}");
 }
 

@@ -77,10 +77,17 @@ struct Stopped {
 }
 
 fn stopped(command: &[&str]) -> Stopped {
+    stopped_guest(&["cat"], command)
+}
+
+fn stopped_guest(of_guest: &[&str], command: &[&str]) -> Stopped {
     let world = World::new();
     let (host, there) = (world.host("here"), world.host("there"));
     let disk = world.disk("a");
-    let web = host.run("web", &["--disk", &disk]);
+    let run = ["run", "--name", "web", "--disk", &disk, "--"];
+    let all: Vec<&str> = run.into_iter().chain(of_guest.iter().copied()).collect();
+    let web = Program::start(host.command(&all));
+    host.until("web", "running");
     let guest = pid(&host.look("web").unwrap());
     let pipe = world.path("pipe");
     lcr_tests::run(std::process::Command::new("mkfifo").arg(&pipe));
@@ -143,6 +150,20 @@ fn such_a_guest_is_taken_up_by_another_supervisor_when_it_can_have_its_locks() {
     web.end();
     assert!(attached.wait().success());
     host.free_soon(&disk);
+}
+
+/// They have its disks, too.
+#[test]
+fn its_other_processes_stand_still_as_well() {
+    let script = "sleep 600 & echo $!; exec cat";
+    let Stopped { _world, host, web, guest, stolen, .. } = stopped_guest(&["bash", "-c", script], &[]);
+    let child = web.line().parse().unwrap();
+    soon("both stand still", || (is_stopped(guest) && is_stopped(child)).then_some(()));
+    drop(stolen);
+    host.done(&["attach", "web"]);
+    soon("both go on", || (!is_stopped(guest) && !is_stopped(child)).then_some(()));
+    host.done(&["stop", "web"]);
+    assert!(!is_alive(guest) && !is_alive(child));
 }
 
 #[test]

@@ -329,13 +329,17 @@ fn a_child_that_a_guest_leaves_behind_keeps_its_leases_and_is_said_to() {
     let guests = Guests::of(&hosts);
     let disk = disk(&hosts, "disk");
     let left = guests.directory("left");
-    let script = format!("sleep 600 < /dev/null 2> /dev/null & echo $! > {}; exec cat", left.display());
+    let script = format!("sleep 600 < /dev/null 2> /dev/null & echo $! > {}", left.display());
     let mut web = guests.start("a", "web", &["--disk", &disk], &["sh", "-c", &script]);
-    let own = within("it is running", || guests.pid("a", "web").filter(|_| left.exists()));
-    // Its supervisor would end what it leaves behind.
+    within("its own process has ended", || {
+        let own = guests.pid("a", "web")?;
+        let is_over = !Path::new("/proc").join(own.to_string()).exists() || matches!(state(own), 'Z' | 'X');
+        is_over.then_some(())
+    });
+    // Its supervisor has them, too, and waits for the child.
+    assert_eq!(web.child.try_wait().unwrap(), None);
     web.child.kill().unwrap();
-    drop(web.child.stdin.take());
-    within("its own process has ended", || matches!(state(own), 'X' | 'Z').then_some(()));
+    web.ended();
     let left = Killed(fs::read_to_string(left).unwrap().trim().parse().unwrap());
     let Killed(pid) = left;
     let said = guests.refused("a", "rival", &["--disk", &disk]);

@@ -8,12 +8,34 @@
 use std::os::fd::OwnedFd;
 
 use lcr_lock::record::Record;
-use lcr_lock::{Error, Holder, Mode, Operation, Resource};
+use lcr_lock::{Error, Holder, Kind, Mode, Operation, Resource};
 
-use crate::locks::{NAME, host};
-use crate::ofd::Inode;
+use super::written::host;
+use super::{Locks, NAME};
+use crate::ofd::{Inode, older_holder};
 use crate::place::Place;
 use crate::process::{self, Seen};
+
+impl Locks {
+    pub(crate) fn holders(&self, resource: &Resource) -> Result<Vec<Holder>, Error> {
+        let place = self.place(Operation::Holders, resource)?;
+        let Some(inode) = place.inode() else { return Ok(Vec::new()) };
+        let mut holders = each(&seen(inode, place.offset));
+        if holders.is_empty() {
+            // A lock of the older kind, or of somebody whom we cannot see.
+            let reader = Resource::Lease(lcr_lock::Lease {
+                name: String::new(),
+                lockspace: String::new(),
+                path: place.file.clone(),
+                offset: 0,
+                mode: Mode::ReadOnly,
+            });
+            let (file, _) = place.open(NAME, Operation::Holders, &reader)?;
+            holders.extend(older_holder(&file, true, place.offset).map(|pid| of_process(pid).holder));
+        }
+        Ok(holders)
+    }
+}
 
 /// Who has a lock.
 #[derive(Clone, Debug)]
@@ -114,4 +136,12 @@ pub(crate) fn refused(operation: Operation, resource: &Resource, found: Option<F
         }
         None => error.with_hint("stop that guest first: it has the disk exclusively"),
     }
+}
+
+pub(super) fn cannot_reach(operation: Operation, pid: Option<u32>) -> Error {
+    let whose = pid.map_or_else(String::new, |pid| format!(" {pid}"));
+    let reason = format!("the lock is in process{whose}, and its descriptor cannot be fetched from there");
+    Error::new(Kind::Denied, NAME, operation, reason).with_hint(
+        "do it as the user that started the guest or as root, with kernel.yama.ptrace_scope at 0, or let the guest end",
+    )
 }
