@@ -87,6 +87,19 @@ pub(crate) struct List {
     /// For programs.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) of: OfUser,
+    /// Those of all users, for root.
+    #[arg(long, conflicts_with = "user")]
+    pub(crate) all_users: bool,
+}
+
+/// Whose guest it is.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct OfUser {
+    /// Another user's guest, for root: done as that user.
+    #[arg(long, value_name = "USER", value_parser = crate::users::number)]
+    pub(crate) user: Option<u32>,
 }
 
 /// Supervises a guest that has lost its supervisor: it runs on, and is locked.
@@ -114,6 +127,8 @@ pub(crate) struct Plug {
     pub(crate) name: Name,
     #[command(flatten)]
     pub(crate) needs: Needs,
+    #[command(flatten)]
+    pub(crate) of: OfUser,
 }
 
 /// Hands a guest over to another run directory, with its locks, and supervises it there.
@@ -157,6 +172,8 @@ pub(crate) struct Stop {
     /// How long it may take to end by itself.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     pub(crate) kill_after: u32,
+    #[command(flatten)]
+    pub(crate) of: OfUser,
 }
 
 #[derive(Args, Debug)]

@@ -57,8 +57,16 @@ impl Drop for Locked<'_> {
 }
 
 fn refused(runtime: &Path, reason: &str) -> Refusal {
-    Refusal::new(format!("no guests can be recorded in {}: {reason}", runtime.display()))
-        .detail("set LCR_RUNTIME_DIR to a directory of your own")
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = runtime.metadata().ok().map(|metadata| metadata.uid()).filter(|owner| *owner != 0);
+    let refusal = Refusal::new(format!("no guests can be recorded in {}: {reason}", runtime.display()))
+        .detail("set LCR_RUNTIME_DIR to a directory of your own");
+    match owner {
+        Some(owner) if rustix::process::geteuid().is_root() => {
+            refusal.detail(format!("for that user's guests: list, stop, plug and unplug take --user {owner}"))
+        }
+        _ => refusal,
+    }
 }
 
 impl Guests {

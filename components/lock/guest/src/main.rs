@@ -30,6 +30,7 @@
 //! | [`supervise`], [`serve`] | what a supervisor does, and what it answers |
 //! | [`family`] | which processes are a guest's |
 //! | [`within`] | drivers that must be asked in the guest's own process |
+//! | [`users`] | root, who asks for other users' guests |
 //! | [`directory`], [`record`] | what is written down |
 //! | [`drivers`] | drivers that are compiled in, and those that are not |
 //! | [`wire`], [`signals`], [`process`], [`command`] | sockets, signals, processes, commands |
@@ -58,6 +59,7 @@ mod serve;
 mod signals;
 mod stop;
 mod supervise;
+mod users;
 mod wire;
 mod within;
 

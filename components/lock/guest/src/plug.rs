@@ -19,7 +19,8 @@ pub(crate) fn unplug(arguments: Plug) -> crate::Result {
 }
 
 /// Asks for all, leases first: those before the first that is refused are plugged.
-fn ask(Plug { name, needs: Needs { disks, leases } }: &Plug, method: &str) -> crate::Result {
+fn ask(Plug { name, needs: Needs { disks, leases }, of }: &Plug, method: &str) -> crate::Result {
+    crate::users::become_owner(of, &name.0)?;
     let guests = Guests::here()?;
     let client = connect(&guests, &name.0)?;
     let leases = leases.iter().cloned().map(Resource::Lease);

@@ -24,8 +24,9 @@ const ENDS: Duration = Duration::from_secs(10);
 /// How long a supervisor may be stopped.
 const STOPPED: Duration = Duration::from_secs(3);
 
-pub(crate) fn run(Stop { name, kill_after }: &Stop) -> crate::Result {
+pub(crate) fn run(Stop { name, kill_after, of }: &Stop) -> crate::Result {
     let name = &name.0;
+    crate::users::become_owner(of, name)?;
     let patience = Duration::from_secs((*kill_after).into());
     let guests = Guests::here()?;
     let known = guests.known(name)?;

@@ -261,6 +261,8 @@ fn a_run_directory_that_cannot_be_written_or_is_not_safe() {
     host.directory = world.disk("file").into();
     let said = host.refused(125, &["run", "--name", "web", "--", "true"]);
     assert!(said.contains("no guests can be recorded in") && said.contains("set LCR_RUNTIME_DIR"), "{said}");
+    let said = host.refused(1, &["list"]);
+    assert!(said.contains("no guests can be recorded in"), "{said}");
     host.directory = world.path("everybody's");
     fs::create_dir(&host.directory).unwrap();
     fs::set_permissions(&host.directory, fs::Permissions::from_mode(0o777)).unwrap();

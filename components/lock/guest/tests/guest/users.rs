@@ -161,6 +161,54 @@ fn a_directory_of_one_user_has_leases_of_that_user() {
     assert_eq!(mode(&lease), 0o600, "it is corrected by who may");
 }
 
+/// What root asks for is done as the user whose guest it is.
+#[test]
+fn root_lists_and_stops_the_guests_of_others() {
+    let Some(place) = Place::new("root") else { return };
+    let theirs = Host { directory: place.path.join("others"), libraries: None };
+    let start = || {
+        let mut command = Command::new(&place.program);
+        command.args(["run", "--name", "web", "--", "cat"]).current_dir("/").uid(OTHER).gid(OTHER);
+        command.env("LCR_RUNTIME_DIR", &theirs.directory).env_remove("LCR_PATH");
+        Program::start(command)
+    };
+    let mut web = start();
+    let user = OTHER.to_string();
+    let listed = |options: &[&str]| {
+        let mut command = Command::new(&place.program);
+        command.args(["list", "--json"]).args(options).env("LCR_RUNTIME_DIR", &theirs.directory);
+        let output = command.output().unwrap();
+        let list = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default();
+        (output.status.code(), list, String::from_utf8(output.stderr).unwrap())
+    };
+    let guest = crate::world::soon("it is listed", || {
+        let (_, list, _) = listed(&["--user", &user]);
+        list.as_array()?.iter().find(|guest| guest["state"] == "running").cloned()
+    });
+    assert_eq!((&guest["name"], &guest["user"]), (&"web".into(), &OTHER.into()));
+    assert_eq!(listed(&["--all-users"]).1.as_array().map(Vec::len), Some(1));
+    assert_eq!(listed(&["--user", "0"]).1.as_array().map(Vec::len), Some(0));
+    let (code, _, said) = listed(&[]);
+    assert!(code == Some(1) && said.contains("take --user 65534"), "{said}");
+
+    let disk = place.disk().display().to_string();
+    let said = theirs.done(&["plug", "web", "--user", &user, "--disk", &format!("{disk},readonly")]);
+    assert_eq!(said, "");
+    assert_eq!(listed(&["--user", &user]).1[0]["disks"][0]["path"], disk);
+    theirs.done(&["unplug", "web", &format!("--user={user}"), "--disk", &disk]);
+    let said = theirs.refused(1, &["stop", "db", "--user", &user]);
+    assert!(said.contains("user 65534 has no guest db"), "{said}");
+    theirs.done(&["stop", "web", "--user", &user]);
+    assert_eq!(web.wait().code(), Some(128 + 15));
+    assert_eq!(listed(&["--user", &user]).1.as_array().map(Vec::len), Some(0));
+
+    let mut command = Command::new(&place.program);
+    command.args(["list", "--all-users"]).uid(OTHER).gid(OTHER).current_dir("/");
+    let output = command.env("LCR_RUNTIME_DIR", &theirs.directory).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("only root may ask for other users' guests"), "{said}");
+}
+
 /// Somebody has put a link in a lease's place.
 #[test]
 fn a_link_is_no_lease() {
