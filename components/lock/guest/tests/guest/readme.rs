@@ -20,6 +20,15 @@ fn the_commands_of_the_readme_say_what_it_shows() {
         shell
     };
     let readme = include_str!("../../README.md");
+    // What it says to build, in the tests' own profile.
+    let packages: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("cargo build --release "))
+        .flat_map(str::split_whitespace)
+        .filter(|word| *word != "-p")
+        .collect();
+    assert_eq!(packages, ["lcr-guest", "lcr-cli", "lcr-lock-file-two"]);
+    lcr_tests::build(&packages[1..], lcr_tests::Profile::Dev);
     let mut terminals = Vec::new();
     let mut run = 0;
     for block in readme.split("```console").skip(1) {
