@@ -26,8 +26,13 @@
 //! the holder is still named. Where everybody can write, somebody could put a link in a
 //! lease's place: what is neither a file nor has one name alone is refused.
 //!
-//! The lock of a block device lies on its node: two nodes of one device do not see each
-//! other. Links to one node do.
+//! # Block devices
+//!
+//! The kernel keeps locks by the file, and each node of a block device is one of its own: locks
+//! on two nodes of one device do not see each other. So a node is not locked itself, but
+//! the one that the kernel has made for its device (`/dev/` and the `DEVNAME` of
+//! `/sys/dev/block/MAJOR:MINOR/uevent`), if that is there and is the same device. Where it
+//! is not, as in a container with a `/dev` of its own, it is the node that was named.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -60,6 +65,19 @@ fn flags(options: &mut OpenOptions) -> &mut OpenOptions {
     options.read(true).custom_flags(FLAGS)
 }
 
+/// The node that the kernel has made for the block device that this one is for, if it is
+/// for one.
+fn kernels_node(node: &Path) -> Option<PathBuf> {
+    let metadata = std::fs::metadata(node).ok().filter(|metadata| metadata.file_type().is_block_device())?;
+    let device = metadata.rdev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let known = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).ok()?;
+    let name = known.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+    let path = Path::new("/dev").join(name);
+    let found = std::fs::symlink_metadata(&path).ok()?;
+    (found.file_type().is_block_device() && found.rdev() == device).then_some(path)
+}
+
 impl Place {
     pub(crate) fn of(
         driver: &str,
@@ -76,11 +94,15 @@ impl Place {
                 })?;
                 Ok(Place { file: lease.path.clone(), offset, leases: false })
             }
-            (Resource::Disk(disk), None) => Ok(Place { file: disk.path.clone(), offset: 0, leases: false }),
+            (Resource::Disk(disk), None) => {
+                let file = kernels_node(&disk.path).unwrap_or_else(|| disk.path.clone());
+                Ok(Place { file, offset: 0, leases: false })
+            }
             (Resource::Disk(disk), Some(directory)) => {
                 let path = disk.path.canonicalize().map_err(|error| {
                     Error::of_system(driver, operation, "its path cannot be resolved", &error).on(resource)
                 })?;
+                let path = kernels_node(&path).unwrap_or(path);
                 let digest = Sha256::digest(path.as_os_str().as_bytes());
                 let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
                 Ok(Place { file: directory.join(name + ".lease"), offset: 0, leases: true })

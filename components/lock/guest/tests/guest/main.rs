@@ -1,5 +1,6 @@
 //! `lcr-guest`, as a person and a program use it: whole processes, no root, no daemon.
 
+mod devices;
 mod family;
 mod hot_plug;
 mod lost;

@@ -28,7 +28,8 @@ fn the_commands_of_the_readme_say_what_it_shows() {
         .filter(|word| *word != "-p")
         .collect();
     assert_eq!(packages, ["lcr-guest", "lcr-cli", "lcr-lock-file-two"]);
-    lcr_tests::build(&packages[1..], lcr_tests::Profile::Dev);
+    let built = lcr_tests::build(&packages[1..], lcr_tests::Profile::Dev);
+    assert_eq!(built.program("lcr").parent(), Some(bin), "they are found where the README looks");
     let mut terminals = Vec::new();
     let mut run = 0;
     for block in readme.split("```console").skip(1) {
