@@ -370,8 +370,7 @@ mod tests {
         let disk = Resource::disk("/srv/a.img", Mode::Exclusive);
         let holder = |pid| Some(Holder { name: Some("web".into()), pid, ..Holder::default() });
         let held = |pid| Error::held("lock.file", Operation::Acquire, &disk, holder(pid)).left_behind_by(42);
-        let said =
-            "has inherited it from the guest's own, 42, which has ended: end what that has left behind";
+        let said = "has it from the guest's own process, 42, which has ended: end what that has left behind";
         assert_eq!(
             held(Some(43)).to_string(),
             format!(
