@@ -10,16 +10,14 @@
 //! * What an operation has taken before it fails is given up again.
 //! * The registration is never closed here: that would give up what this process has.
 
-use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lcr_core::{BoxError, Context, State};
 use lcr_lock::book::{Book, Entry};
-use lcr_lock::parameters;
 use lcr_lock::record::Record;
 use lcr_lock::{
     About, Error, Features, Grant, Guest, Holder, Kind, Mode, OnFailure, Opening, Operation, Owned, Owner,
@@ -27,35 +25,16 @@ use lcr_lock::{
 };
 
 use crate::client::{self, Client, Lease, Lockspace};
+use crate::patience::{is_busy, patiently, pause};
 use crate::place::{self, Failure};
+use crate::settings::Settings;
 use crate::{NAME, code, note, process};
 
 /// The head of its records.
-const HEAD: &str = "lock.sanlock/1";
-/// What it takes, as its documentation lists it.
-const PARAMETERS: &[&str] =
-    &["directory", "host_id", "lockspace", "io_timeout", "disks", "handler", "client"];
-/// The lockspace of disks' leases, as libvirt's plugin names it.
-const LOCKSPACE: &str = "__LIBVIRT__DISKS__";
-/// How often a lease is asked for that is in somebody's hands for a moment only, and how
-/// long is waited in between.
-const ATTEMPTS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(25);
+pub(crate) const HEAD: &str = "lock.sanlock/1";
 /// How long hosts that take a shared lease at once may need: the daemon itself waits for
 /// up to a second between its votes.
 const SHARING: Duration = Duration::from_secs(4);
-
-/// What the driver is told at its first reference.
-#[derive(Debug, Default)]
-struct Settings {
-    directory: Option<PathBuf>,
-    lockspace: String,
-    host_id: Option<u64>,
-    io_timeout: u32,
-    ignore_disks: bool,
-    handler: Option<PathBuf>,
-    client: OsString,
-}
 
 /// The driver.
 #[derive(Debug)]
@@ -97,81 +76,6 @@ struct Registration {
 impl Registration {
     fn inode(&self) -> Option<u64> {
         Some(rustix::fs::fstat(&self.socket).ok()?.st_ino)
-    }
-}
-
-impl Settings {
-    fn of(cx: &Context) -> Result<Settings, BoxError> {
-        parameters::only(cx, PARAMETERS)?;
-        let text = |name| cx.get(name).map(|_| cx.text(name)).transpose();
-        // A number, or its digits: parameters that come from a file are texts.
-        let number = |name| -> Result<Option<u64>, BoxError> {
-            if cx.get(name).is_none() {
-                return Ok(None);
-            }
-            if let Ok(number) = cx.int(name) {
-                return Ok(Some(number.try_into()?));
-            }
-            let text = cx.text(name)?;
-            Ok(Some(text.parse().map_err(|_| format!("the parameter `{name}` is no number: `{text}`"))?))
-        };
-        let disks = text("disks")?.unwrap_or("lease");
-        if !["lease", "ignore"].contains(&disks) {
-            return Err(format!("the parameter `disks` is `{disks}`: it can be `lease` or `ignore`").into());
-        }
-        let host_id = number("host_id")?;
-        if host_id.is_some_and(|id| !(1..=2000).contains(&id)) {
-            return Err("the parameter `host_id` is from 1 to 2000, and another one on each host".into());
-        }
-        let lockspace = text("lockspace")?.unwrap_or(LOCKSPACE);
-        if lockspace.is_empty() || lockspace.len() > 48 || lockspace.contains([':', ' ', '\\', '/', '\0']) {
-            return Err(format!(
-                "the parameter `lockspace` is `{lockspace}`: it can have 1 to 48 bytes, and no colon, blank, slash or \
-                 backslash"
-            )
-            .into());
-        }
-        Ok(Settings {
-            directory: text("directory")?.map(PathBuf::from),
-            lockspace: lockspace.to_owned(),
-            host_id,
-            io_timeout: number("io_timeout")?.unwrap_or(0).try_into()?,
-            ignore_disks: disks == "ignore",
-            handler: text("handler")?.map(PathBuf::from),
-            client: text("client")?.unwrap_or(client::USUAL).into(),
-        })
-    }
-
-    fn record(&self) -> Record {
-        let Settings { directory, lockspace, host_id, io_timeout, ignore_disks, handler, client } = self;
-        let mut record = Record::new(HEAD);
-        record.put_text("lockspace", lockspace).put_text("io_timeout", io_timeout);
-        record.put_text("ignore_disks", ignore_disks).put("client", &[client.as_bytes()]);
-        if let Some(host_id) = host_id {
-            record.put_text("host_id", host_id);
-        }
-        for (key, path) in [("directory", directory), ("handler", handler)] {
-            if let Some(path) = path {
-                record.put(key, &[path.as_os_str().as_bytes()]);
-            }
-        }
-        record
-    }
-
-    fn of_record(record: &Record) -> Option<Settings> {
-        let path = |key: &str| {
-            let word = record.words().iter().find(|word| word.key() == key)?;
-            Some(PathBuf::from(OsStr::from_bytes(word.parts().first()?)))
-        };
-        Some(Settings {
-            directory: path("directory"),
-            lockspace: record.text("lockspace")?.to_owned(),
-            host_id: record.value("host_id"),
-            io_timeout: record.value("io_timeout")?,
-            ignore_disks: record.value("ignore_disks")?,
-            handler: path("handler"),
-            client: path("client")?.into(),
-        })
     }
 }
 
@@ -1024,32 +928,4 @@ impl Drop for Leases {
             let _ = ours.socket.into_raw_fd();
         }
     }
-}
-
-/// The daemon does one command at a time for a process, and refuses a second one.
-pub(crate) fn is_busy(number: i32) -> bool {
-    number == code::EBUSY
-}
-
-/// Asks again, a few times, as long as the answer is one that passes.
-pub(crate) fn patiently<T>(
-    mut ask: impl FnMut() -> Result<T, i32>,
-    passes: impl Fn(i32) -> bool,
-) -> Result<T, i32> {
-    let mut left = ATTEMPTS;
-    loop {
-        match ask() {
-            Err(number) if left > 0 && passes(number) => {
-                left -= 1;
-                pause(left);
-            }
-            answer => return answer,
-        }
-    }
-}
-
-/// Two that vote at once must not do so again and again: each waits in its own way.
-fn pause(left: u32) {
-    let apart = (std::process::id() + left * 7) % 20;
-    std::thread::sleep(PAUSE + Duration::from_millis(apart.into()));
 }

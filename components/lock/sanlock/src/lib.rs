@@ -66,8 +66,10 @@ mod client;
 mod code;
 mod leases;
 mod note;
+mod patience;
 mod place;
 mod process;
+mod settings;
 mod sys;
 
 /// The interface.
@@ -86,9 +88,9 @@ pub fn give_up(client: Option<&std::path::Path>, pid: u32) -> Result<(), String>
         code::error(lcr_lock::Operation::Release, &format!("{what} of process {pid}"), number).to_string()
     };
     // Its manager may be asking for it at this moment.
-    let held = leases::patiently(|| client.inquire(pid), leases::is_busy);
+    let held = patience::patiently(|| client.inquire(pid), patience::is_busy);
     for lease in held.map_err(|number| failed("leases", number))? {
-        leases::patiently(|| client.release(pid, &lease), leases::is_busy)
+        patience::patiently(|| client.release(pid, &lease), patience::is_busy)
             .map_err(|number| failed(&lease.name, number))?;
     }
     Ok(())

@@ -198,6 +198,12 @@ fn disks_and_leases_of_a_guest_are_refused_to_others_on_both_hosts() {
     assert!(guests.list("a").contains(&format!("lease:made lease:more {disk}\n")), "{}", guests.list("a"));
     let said = guests.refused("a", "rival", &["--lease", &more]);
     assert!(said.contains("held by guest web"), "{said}");
+    let link = guests.directory("link");
+    std::os::unix::fs::symlink(&disk, &link).unwrap();
+    let output =
+        guests.command("a", "a", &["plug", "web", "--disk", link.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(&format!("it is the same as disk {disk}")), "{said}");
     guests.done("a", &["unplug", "web", "--lease", &more]);
     assert!(guests.start("a", "rival", &["--lease", &more], &["true"]).ended().success());
     drop(web.child.stdin.take());
