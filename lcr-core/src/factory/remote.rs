@@ -145,7 +145,7 @@ unsafe fn answer(
 
 /// The kind as a constant, which outlives the error.
 fn kind_of(error: &ReferenceError) -> RawStr {
-    const KINDS: [&str; 11] = [
+    const KINDS: [&str; 12] = [
         "not-found",
         "duplicate",
         "contract",
@@ -157,6 +157,7 @@ fn kind_of(error: &ReferenceError) -> RawStr {
         "waited",
         "load",
         "static",
+        "in-library",
     ];
     RawStr::new(KINDS.iter().find(|k| **k == error.kind()).copied().unwrap_or("other"))
 }

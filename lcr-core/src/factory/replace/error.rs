@@ -166,6 +166,28 @@ pub enum ReplaceError {
         /// How many references.
         references: usize,
     },
+    /// A library's code asked for it.
+    #[error(
+        "a library asked for the replacement of `{interface}`, and only the program that has loaded it can wait for its \
+         callers; have the program replace, or ask its control service"
+    )]
+    InLibrary {
+        /// The interface.
+        interface: String,
+    },
+    /// The way back was from a version that serves no more.
+    #[error(
+        "this was the way back of `{interface}` from version {from}, and somebody else has replaced that meanwhile: \
+         version {} serves; look at the history, and ask again", numbers(.serving)
+    )]
+    Overtaken {
+        /// The interface.
+        interface: String,
+        /// The version that was to be taken back.
+        from: i32,
+        /// What serves.
+        serving: Vec<i32>,
+    },
     /// The same interface stands twice in one request.
     #[error("`{interface}` stands twice in this request; name each interface once")]
     Twice {
@@ -174,7 +196,8 @@ pub enum ReplaceError {
     },
     /// New instances of the old version were constructed without a break.
     #[error(
-        "other threads constructed new instances of the old version, again and again, until the time was over;          try again, with a longer timeout"
+        "other threads constructed new instances of the old version, again and again, until the time was over; try again, \
+         with a longer timeout"
     )]
     Outrun,
     /// It cannot be found, loaded, or constructed.
