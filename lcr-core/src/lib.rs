@@ -107,6 +107,7 @@ pub mod prelude;
 pub mod registry;
 pub mod services;
 mod sync;
+pub mod table;
 pub mod text;
 pub mod version;
 

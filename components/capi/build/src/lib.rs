@@ -23,7 +23,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What C components look for in the program that loads them.
-const CALLS: [&str; 3] = ["lcr_component_register", "lcr_ifact_reference", "lcr_ifact_release"];
+const CALLS: [&str; 4] =
+    ["lcr_component_register", "lcr_component_describe", "lcr_ifact_reference", "lcr_ifact_release"];
 
 /// The headers, by their names.
 const HEADERS: [(&str, &str); 4] = [

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::super::KeptLibrary;
+use super::rewire::TableMismatch;
 use crate::contract::Mismatch;
 use crate::error::ReferenceError;
 use crate::gate::{BarrierRefused, HoldRefused, Inside, NotQuiet};
@@ -157,7 +158,7 @@ pub enum ReplaceError {
     },
     /// Raw references cannot be moved to another table, and it was asked that nobody stays
     /// on the old version.
-    #[error("{}", pinned(.interface, .versions, *.references))]
+    #[error("{}", pinned(.interface, .versions, *.references, *.described))]
     Pinned {
         /// The interface.
         interface: String,
@@ -165,7 +166,12 @@ pub enum ReplaceError {
         versions: Vec<i32>,
         /// How many references.
         references: usize,
+        /// Do these versions say how long their tables are?
+        described: bool,
     },
+    /// A table that C code holds could not become one of the new version.
+    #[error(transparent)]
+    Table(#[from] TableMismatch),
     /// The same interface stands twice in one request.
     #[error("`{interface}` stands twice in this request; name each interface once")]
     Twice {
@@ -285,11 +291,16 @@ fn other_kind(interface: &str, to: i32, contract: Option<&str>) -> String {
     format!("version {to} of `{interface}` is {found}, and what serves is {serves}: callers could not go on")
 }
 
-fn pinned(interface: &str, versions: &[i32], references: usize) -> String {
+fn pinned(interface: &str, versions: &[i32], references: usize, described: bool) -> String {
     let (holds, it) = if references == 1 { ("reference holds", "it") } else { ("references hold", "them") };
+    let why = if described {
+        "which belongs to the component, for Rust code may read it only where nobody writes"
+    } else {
+        "which does not say how long it is"
+    };
     format!(
-        "{references} {holds} the table of `{interface}` version {}, which does not say how long it is, so it cannot \
-         be changed under its callers; release {it} first, or replace for later references alone",
+        "{references} {holds} the table of `{interface}` version {}, {why}, so it cannot be changed under its \
+         callers; release {it} first, or replace for later references alone",
         numbers(versions)
     )
 }
