@@ -364,3 +364,135 @@ unsafe extern "C" fn fail(calls: *mut StateCalls, why: *const c_char) -> c_int {
     // SAFETY: the component's arguments; here it is no section that is named.
     unsafe { with(calls, why, |_, why| Err(why.to_owned())) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descriptor::{Names, RawTable};
+
+    unsafe extern "C" fn function() {}
+    unsafe extern "C" fn paused() -> c_int {
+        0
+    }
+
+    static NONE: Names<0> = Names::new([]);
+    static FUNCTIONS: RawTable<3> =
+        RawTable([function as *const c_void, ptr::null(), paused as *const c_void]);
+    static DATA: RawTable<2> = RawTable([function as *const c_void, (&raw const NONE).cast()]);
+
+    fn iface(table: *const *const c_void) -> Iface {
+        let mut iface = Iface::raw(c"counter", 0, &[], &NONE, None, None, &FUNCTIONS);
+        iface.interfaces = table;
+        iface
+    }
+
+    fn table(iface: &Iface, bytes: usize) -> Table {
+        let size = size_of::<Table>();
+        Table { magic: MAGIC, iface, size, bytes, pause: None, save: None, restore: None, resume: None }
+    }
+
+    #[test]
+    fn a_table_is_read_as_far_as_it_says() {
+        let iface = iface(FUNCTIONS.0.as_ptr());
+        let whole = table(&iface, 24).check().unwrap();
+        assert_eq!((whole.functions, whole.hooks.is_none()), (FUNCTIONS.0.to_vec(), true));
+        assert_eq!(table(&iface, 8).check().unwrap().functions, FUNCTIONS.0[..1]);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "/proc/self/maps is not there")]
+    fn what_cannot_be_true_is_refused() {
+        let good = iface(FUNCTIONS.0.as_ptr());
+        for bytes in [0, 7, 12, LONGEST + 8] {
+            let error = table(&good, bytes).check().unwrap_err();
+            assert!(
+                error.starts_with(&format!("its description says that its table has {bytes} bytes")),
+                "{error}"
+            );
+        }
+        let data = iface(DATA.0.as_ptr());
+        let error = table(&data, 16).check().unwrap_err();
+        assert!(error.contains("2 functions, and number 1, from 0, is 0x"), "{error}");
+        let nowhere = iface(ptr::without_provenance(0x10));
+        let error = table(&nowhere, 16).check().unwrap_err();
+        assert!(error.contains("there is no memory for so many at 0x10"), "{error}");
+        let null = iface(ptr::null());
+        assert!(table(&null, 16).check().is_err());
+        let itself = iface(ptr::null());
+        let itself = Box::new(Iface { interfaces: (&raw const itself).cast(), ..itself });
+        let mut own = table(&itself, 16);
+        let start = (&raw const *itself).cast::<*const c_void>();
+        // SAFETY: the box is not read through another reference meanwhile.
+        unsafe { (*(&raw const *itself).cast_mut()).interfaces = start };
+        own.iface = &raw const *itself;
+        assert!(own.check().unwrap_err().contains("stand its own descriptors"));
+    }
+
+    #[test]
+    fn state_is_handed_over_by_four_functions_or_by_none() {
+        let iface = iface(FUNCTIONS.0.as_ptr());
+        let half = Table { pause: Some(paused), ..table(&iface, 24) };
+        assert!(half.check().unwrap_err().contains("handed over by the four together"));
+    }
+
+    #[test]
+    fn a_description_of_another_form_is_none() {
+        let iface = iface(FUNCTIONS.0.as_ptr());
+        assert!(table(&iface, 24).is_sound());
+        assert!(!Table { magic: *b"LCRtabl9", ..table(&iface, 24) }.is_sound());
+        assert!(!Table { size: 56, ..table(&iface, 24) }.is_sound());
+        assert!(!Table { iface: ptr::null(), ..table(&iface, 24) }.is_sound());
+    }
+
+    unsafe extern "C" fn save(state: *mut StateCalls) -> c_int {
+        // SAFETY: what `Session::run` gives.
+        unsafe {
+            let calls = &*state;
+            assert_eq!((calls.read)(state, c"count".as_ptr(), 1, 1, &mut ptr::null(), &mut 0), -1);
+            assert_eq!((calls.write)(state, c"count".as_ptr(), 2, c"ab".as_ptr().cast(), 2), 0);
+            assert_eq!((calls.write)(state, c"count".as_ptr(), 2, c"c".as_ptr().cast(), 1), 0);
+            assert_eq!((calls.attach)(state, c"files".as_ptr(), 1, -1), -1);
+            assert_eq!((calls.write)(state, ptr::null(), 2, ptr::null(), 0), -1);
+            (calls.attach)(state, c"files".as_ptr(), 1, 2)
+        }
+    }
+
+    unsafe extern "C" fn restore(state: *mut StateCalls) -> c_int {
+        let (mut bytes, mut size) = (ptr::null(), 0);
+        // SAFETY: as above.
+        unsafe {
+            let calls = &*state;
+            assert_eq!((calls.read)(state, c"count".as_ptr(), 1, 2, &raw mut bytes, &raw mut size), 0);
+            assert_eq!(std::slice::from_raw_parts(bytes.cast::<u8>(), size), b"abc");
+            let file = (calls.take)(state, c"files".as_ptr(), 0);
+            assert!(file > 2);
+            libc::close(file);
+            assert_eq!((calls.write)(state, c"count".as_ptr(), 2, ptr::null(), 0), -1);
+            (calls.take)(state, c"files".as_ptr(), 1)
+        }
+    }
+
+    unsafe extern "C" fn refuses(state: *mut StateCalls) -> c_int {
+        // SAFETY: as above.
+        unsafe { ((*state).fail)(state, c"the disk is full".as_ptr()) }
+    }
+
+    unsafe extern "C" fn silent(_: *mut StateCalls) -> c_int {
+        3
+    }
+
+    unsafe extern "C" fn resume(_: *const *const c_void, _: usize) {}
+
+    #[test]
+    fn a_state_goes_through_the_calls_and_errors_say_why() {
+        let hooks = Hooks { pause: paused, save, restore, resume };
+        let state = hooks.save().unwrap();
+        assert_eq!(state.get("count").unwrap().version(), 2);
+        assert_eq!(
+            hooks.restore(state).unwrap_err(),
+            "section `files` holds 1 descriptors, and number 1 was wanted (from 0)"
+        );
+        assert_eq!(Hooks { save: refuses, ..hooks }.save().unwrap_err(), "the disk is full");
+        assert_eq!(Hooks { save: silent, ..hooks }.save().unwrap_err(), "it returned 3");
+    }
+}

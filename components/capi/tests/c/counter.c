@@ -77,6 +77,7 @@ static long show (void)
 		return table->show ();
 	}
 	printf ("counter %d: %ld\n", VERSION, count);
+	fflush (stdout);
 	pthread_mutex_unlock (&serves);
 	return VERSION;
 }

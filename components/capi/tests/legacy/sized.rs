@@ -438,3 +438,60 @@ fn the_command_and_the_originals_client_replace_it_too() {
         });
     });
 }
+
+#[test]
+fn the_manuals_counter_is_replaced() {
+    let manual =
+        std::fs::read_to_string(crate::world::include().parent().unwrap().join("man/lcr.3")).unwrap();
+    let mut examples = manual.split("\n.EX\n").filter_map(|rest| rest.split("\n.EE\n").next());
+    let example = examples.find(|example| example.starts_with("static pthread_mutex_t lock")).unwrap();
+    let text = format!(
+        "#include <pthread.h>\n#include <stdio.h>\n#include <string.h>\n#include <lcr.h>\n\
+         struct counter {{ long (*next)(void); }};\nstatic struct lcr_iface iface;\n{example}\n\
+         static struct counter functions = {{ next }};\nstatic int replaces[] = {{ 0, 1 }};\n\
+         static struct lcr_iface iface = {{ \"counter\", VERSION, replaces, 2, NULL, 0, NULL, NULL,\n\
+         (void **)(void *)&functions }};\nstatic struct lcr_comp comp = {{ &iface, 1 }};\n\
+         __attribute__((constructor)) static void load(void)\n\
+         {{\n\tlcr_table_describe(&said);\n\tlcr_component_register(&comp);\n}}\n"
+    );
+    each_link(|world, link| {
+        let source = world.path().join("manual.c");
+        std::fs::write(&source, &text).unwrap();
+        let files = [0, 1].map(|v| {
+            world.library_of(&format!("v{v}.so"), &source, &[&format!("-DVERSION={v}")]).display().to_string()
+        });
+        let program = world.program("switched", link, &[sample("switched.c")], &[]);
+        let mut command = world.command(&program, &["2", "50", &files[1], &files[0]]);
+        let output = crate::world::must(command.env("LCR_PATH", &files[0]));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.starts_with("failed 0, wrong 0, missing 0, next is right, at most 2 mapped\n"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn it_is_there_under_every_linker_and_after_strip() {
+    let Some(world) = World::new() else { return };
+    for linker in ["bfd", "gold"] {
+        let flags = [&format!("-fuse-ld={linker}"), "-s", "-Wl,--gc-sections", "-ffunction-sections"];
+        let one = version(&world, &format!("{linker}.so"), 1, &flags);
+        let host = world.host(Link::Static, &["counter.c"], &flags[..1]);
+        let (plan, replace) = (format!("p:counter:1:{one}:0"), format!("R:counter:1:{one}:0"));
+        let said = world.says(&host, &["r:counter:0", "n:0:2", &plan, &replace, "c:0:1"]);
+        assert_eq!(said, "0: counter\np 0\nR 0\ncounter 1: 2\n", "{linker}");
+    }
+}
+
+#[test]
+fn a_component_in_cplusplus_describes_its_table() {
+    let Some(world) = World::new() else { return };
+    let source = world.path().join("counter.cpp");
+    std::fs::copy(sample("counter.c"), &source).unwrap();
+    let flags = ["-std=c++17", "-DPLAIN", "-DVERSION=1", "-DREPLACES=0"];
+    let one = world.library_of("one.so", &source, &flags).display().to_string();
+    let host = world.host(Link::Shared, &["counter.c"], &["-DPLAIN"]);
+    let replace = format!("R:counter:1:{one}:0");
+    assert_eq!(world.says(&host, &["r:counter:0", &replace, "c:0:1"]), "0: counter\nR 0\ncounter 1: 0\n");
+}
