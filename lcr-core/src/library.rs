@@ -42,7 +42,7 @@ mod elf;
 mod error;
 mod map;
 mod policy;
-pub(crate) mod probe;
+pub mod probe;
 mod program;
 pub(crate) mod threads;
 mod unload;

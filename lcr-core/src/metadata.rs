@@ -210,10 +210,14 @@ impl Metadata {
         read().map_err(|problem| MetadataError::new(path, problem))
     }
 
-    /// Reads a regular file of `len` bytes as a search for libraries does, which looks
-    /// at many: what kind of file it is is not asked.
-    pub(crate) fn read_library(file: &File, len: u64, path: &Path) -> Result<Metadata, MetadataError> {
-        read(&Pread { file, len }, false).map_err(|problem| MetadataError::new(path, problem))
+    /// Reads a regular file as a search for libraries does, which looks at many: what
+    /// kind of file it is is not asked.
+    pub(crate) fn of_library(content: &Content<'_>, path: &Path) -> Result<Metadata, MetadataError> {
+        match &content.whole {
+            Some(bytes) => read(bytes.as_slice(), false),
+            None => read(&Pread { file: content.file, len: content.len }, false),
+        }
+        .map_err(|problem| MetadataError::new(path, problem))
     }
 
     /// Reads a file whose content is in memory. `path` is for messages only.
@@ -281,6 +285,29 @@ enum Item {
     Component(Component),
     Contract(ContractNote),
     Library(LibraryNote),
+}
+
+/// A regular file, with all its bytes if they are few: a library in C without debug
+/// information is about 16 KiB, and one call that copies so much costs less than two.
+pub(crate) struct Content<'f> {
+    file: &'f File,
+    len: u64,
+    whole: Option<Vec<u8>>,
+}
+
+impl<'f> Content<'f> {
+    const FEW: u64 = 32 << 10;
+
+    /// A file that was found to have `len` bytes.
+    pub(crate) fn of(file: &'f File, len: u64) -> Self {
+        let all = || {
+            let mut bytes = vec![0; usize::try_from(len).ok()?];
+            let count = Pread { file, len }.read_at(&mut bytes, 0).ok()?;
+            // It may have been cut off since; how it is refused then is no matter of its size.
+            (count as u64 == len).then_some(bytes)
+        };
+        Content { file, len, whole: (len <= Self::FEW).then(all).flatten() }
+    }
 }
 
 /// Something with a length that can be read anywhere.

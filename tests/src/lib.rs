@@ -33,7 +33,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -323,11 +323,38 @@ impl Scratch {
     #[track_caller]
     pub fn copy_as(&self, file: &Path, name: impl AsRef<OsStr>) -> PathBuf {
         let copy = self.0.join(name.as_ref());
-        let copied = fs::copy(file, &copy);
-        copied
-            .unwrap_or_else(|error| panic!("cannot copy {} to {}: {error}", file.display(), copy.display()));
+        copy_program(file, &copy);
         copy
     }
+
+    /// An executable script in it.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    #[track_caller]
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let (written, script) = (self.0.join(format!("{name}.text")), self.0.join(name));
+        fs::write(&written, text)
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", written.display()));
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&written, mode).expect("the owner may set a mode");
+        copy_program(&written, &script);
+        script
+    }
+}
+
+/// Copies a file, with its mode, that a test is going to execute. By another process: had this one
+/// opened the copy to write it, then what another test forks just then would hold it open until
+/// it executes something, and who executes the copy meanwhile gets `ETXTBSY`.
+///
+/// # Panics
+///
+/// If it cannot be copied.
+#[track_caller]
+pub fn copy_program(from: &Path, to: &Path) {
+    let output = run(Command::new("cp").arg("--").args([from, to]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 impl Drop for Scratch {

@@ -97,7 +97,7 @@ fn main() -> ExitCode {
         Command::Watch(arguments) => watch::run(&arguments, &mut output),
         Command::Uic(arguments) => uic::run(&arguments, &mut output),
         Command::Demo(arguments) => demo::run(&arguments, &mut output),
-        Command::Probe(arguments) => return probe::child::run(&arguments),
+        Command::Probe(arguments) => probe::child::run(&arguments),
     };
     // What was printed comes before why that was not all.
     match result.and(output.finish()) {

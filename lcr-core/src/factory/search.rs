@@ -29,7 +29,7 @@ use rustix::fs::{Mode, OFlags};
 use super::legacy;
 use crate::library::{Stamp, probe};
 use crate::metadata::unnoted::{Unnoted, holds};
-use crate::metadata::{Interface, Metadata, MetadataError};
+use crate::metadata::{Content, Interface, Metadata, MetadataError};
 use crate::version::Version;
 
 /// A directory's time is no proof while it is this young: a change within one
@@ -64,24 +64,25 @@ impl Seen {
             return Some(Seen::new(path, Stamp::from(&status), metadata, None));
         };
         let status = file.metadata().ok().filter(Status::is_file)?;
-        let metadata = Metadata::read_library(&file, status.len(), &path);
-        Some(Seen::new(path, Stamp::from(&status), metadata, Some((&file, status.len()))))
+        let content = Content::of(&file, status.len());
+        let metadata = Metadata::of_library(&content, &path);
+        Some(Seen::new(path, Stamp::from(&status), metadata, Some(content)))
     }
 
     /// What was read from a descriptor that nobody can change any more.
     pub(crate) fn verified(file: &File, path: PathBuf, stamp: Stamp, metadata: Metadata) -> Self {
         let length = file.metadata().map_or(0, |status| status.len());
-        Seen::new(path, stamp, Ok(metadata), Some((file, length)))
+        Seen::new(path, stamp, Ok(metadata), Some(Content::of(file, length)))
     }
 
     fn new(
         path: PathBuf,
         stamp: Stamp,
         metadata: Result<Metadata, MetadataError>,
-        file: Option<(&File, u64)>,
+        content: Option<Content<'_>>,
     ) -> Self {
         let is_silent = metadata.as_ref().is_ok_and(|m| m.components.is_empty() && m.library.is_none());
-        let unnoted = file.filter(|_| is_silent).map(|(file, length)| Unnoted::read(file, length));
+        let unnoted = content.filter(|_| is_silent).map(Unnoted::read);
         Seen { path, stamp, metadata, unnoted, told: OnceCell::new() }
     }
 

@@ -1,21 +1,26 @@
-//! A closer look at a library that does not say what it offers.
+//! A look into a library that says nothing of itself.
 //!
-//! What such a library registers is known when its ELF constructors have run, and those
-//! can do anything. So they run in a child process: this very program, started anew. It
-//! never gets to its `main`: [`at_start`], the first ELF constructor of a program with
-//! the C calls, sees what the child is for, loads the library, reports, and ends it. The
-//! child has a deadline, limits, no input, a process group that is killed at the end,
-//! and dies with its parent. What a crash, an abort, an exit or a hang leaves of it is a
-//! sentence.
+//! What a C library registers is known when its ELF constructors have run, and those can
+//! do anything. So they run in a child process: this very program, started anew
+//! ([`look`]). The child has a deadline, limits, no input, a process group that is killed
+//! at the end, and dies with its parent ([`answer`]). What a crash, an abort, an exit or a
+//! hang leaves of it is an [`Outcome`]; the caller is never hurt.
 //!
-//! Only a program that would do so is started anew: one whose own `at_start` has run
-//! before `main`. Where liblcr was loaded later (by a plug-in, say), or the program has
-//! more rights than its caller, nothing is asked, and the library offers nothing.
+//! To run a library's constructors is to let its author be this user. So the child loads
+//! only what a program of this user would load: owner and mode are checked, and what was
+//! checked is what is loaded ([`Policy`]).
+//!
+//! A program with the C calls does this when it references something that only such a look
+//! can find. Its child never gets to `main`: [`at_start`], the first ELF constructor, sees
+//! what it is for. Only a program that would do so is started anew: one whose own
+//! `at_start` has run before `main`. Where liblcr was loaded later (by a plug-in, say), or
+//! the program has more rights than its caller, nothing is asked, and the library offers
+//! nothing. The command `lcr` has a hidden command for it.
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -32,16 +37,229 @@ use crate::factory::component;
 use crate::metadata::Interface;
 
 /// What to do about a library from before components registered themselves.
-pub(crate) const OLDER: &str = "exports `lcr_comp_get`, which nothing calls any more: call \
-                                `lcr_component_register(&comp)` from a function with \
-                                `__attribute__((constructor))` instead";
+pub const OLDER: &str = "exports `lcr_comp_get`, which nothing calls any more: call \
+                         `lcr_component_register(&comp)` from a function with \
+                         `__attribute__((constructor))` instead";
+/// Of a library that says it would register something.
+pub(crate) const NOTHING: &str = "it registers no component when it is loaded";
 
+/// What a library's constructors may take, in wall-clock time.
+pub const DEADLINE: Duration = Duration::from_secs(5);
 /// Tells a child which library to look into.
 const VARIABLE: &str = "LCR_PROBE_CHILD";
-/// What a library's constructors may take, in wall-clock time.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// A report is not longer.
+/// A report, or what is said beside it, is not longer.
 const LONGEST: usize = 1 << 20;
+
+/// What came of a look.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The interfaces of each component that registered itself.
+    Registered(Vec<Vec<Interface>>),
+    /// The child did not load it; why, with the file's name.
+    Refused(String),
+    /// The library's constructors did not end within [`DEADLINE`].
+    Late,
+    /// The child ended before it had reported.
+    Ended(ExitStatus),
+}
+
+/// What came of a look, and what the child wrote to standard error, if that is a pipe.
+#[derive(Debug)]
+pub struct Looked {
+    /// What was found.
+    pub outcome: Outcome,
+    /// At most 1 MiB of what was written.
+    pub said: Vec<u8>,
+}
+
+/// Has a child process look into a library. `child` starts a program that [`answer`]s;
+/// its standard input, standard output and process group are taken care of here.
+///
+/// # Errors
+///
+/// When it cannot be started, or not be waited for.
+pub fn look(child: &mut Command) -> io::Result<Looked> {
+    let mut child = child.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn()?;
+    let watched = watch(&mut child);
+    // The library may have started processes of its own. The child is not waited for
+    // yet, so the number of its group is still its own.
+    if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let status = child.wait()?;
+    let Watched { report, said, is_late } = watched?;
+    let outcome = match read(&report) {
+        _ if is_late => Outcome::Late,
+        Some(Ok(components)) => Outcome::Registered(components),
+        Some(Err(reason)) => Outcome::Refused(reason),
+        None => Outcome::Ended(status),
+    };
+    Ok(Looked { outcome, said })
+}
+
+/// What a child writes until it ends, or its time is over.
+struct Watched {
+    report: Vec<u8>,
+    said: Vec<u8>,
+    is_late: bool,
+}
+
+/// A process that the child leaves behind may hold the pipes: their end is not waited for.
+fn watch(child: &mut Child) -> io::Result<Watched> {
+    let deadline = Instant::now() + DEADLINE;
+    let mut report = Stream::new(child.stdout.take().map(OwnedFd::from))?;
+    let mut said = Stream::new(child.stderr.take().map(OwnedFd::from))?;
+    let pid = Pid::from_raw(child.id().cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+    let ended = pidfd_open(pid, PidfdFlags::empty())?;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut waiting = vec![PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN)];
+        for stream in [&report, &said] {
+            waiting.extend(stream.source.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        }
+        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut waiting, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_over = !waiting[0].revents().is_empty();
+        drop(waiting);
+        report.drain();
+        said.drain();
+        if is_over || left.is_zero() {
+            return Ok(Watched { report: report.bytes, said: said.bytes, is_late: !is_over });
+        }
+    }
+}
+
+/// A pipe that is read as far as it goes.
+struct Stream {
+    source: Option<File>,
+    bytes: Vec<u8>,
+}
+
+impl Stream {
+    fn new(pipe: Option<OwnedFd>) -> io::Result<Stream> {
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Stream { source: pipe.map(File::from), bytes: Vec::new() })
+    }
+
+    /// Takes what is there. After the end, or too much of it, nothing is taken any more.
+    fn drain(&mut self) {
+        let Some(source) = &mut self.source else { return };
+        let mut buffer = [0; 4096];
+        while self.bytes.len() <= LONGEST {
+            match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => break,
+            }
+        }
+        self.source = None;
+    }
+}
+
+/// How a child ended, for a sentence.
+#[must_use]
+pub fn ending(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => {
+            let name = match Signal::from_named_raw(signal) {
+                Some(Signal::SEGV) => "SIGSEGV, an access to memory that is not there",
+                Some(Signal::BUS) => "SIGBUS, an access to memory that is not there",
+                Some(Signal::ABORT) => "SIGABRT, abort",
+                Some(Signal::ILL) => "SIGILL, an illegal instruction",
+                Some(Signal::FPE) => "SIGFPE, an arithmetic error",
+                Some(Signal::XCPU) => "SIGXCPU, too much processor time",
+                Some(Signal::XFSZ) => "SIGXFSZ, it wrote to a file",
+                Some(Signal::KILL) => "SIGKILL",
+                Some(Signal::TRAP) => "SIGTRAP",
+                Some(Signal::TERM) => "SIGTERM",
+                _ => return format!("it was ended by signal {signal}"),
+            };
+            format!("it was ended by signal {signal} ({name})")
+        }
+        (None, Some(code)) => format!("it ended the process with exit code {code}"),
+        (None, None) => "it ended the process".into(),
+    }
+}
+
+/// The child's part: does `look`, reports what it answers (the interfaces of each
+/// component that registered itself, or why it was not loaded), and ends the process.
+///
+/// The report goes to what standard output is when this begins. `look` has a standard
+/// output that is nowhere, so that a constructor which greets the world does not garble it.
+pub fn answer(look: impl FnOnce() -> Result<Vec<Vec<Interface>>, String>) -> ! {
+    let write = || -> io::Result<()> {
+        // Should the parent die, nobody waits for this process any more.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        let mut report = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 100)?);
+        rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+        report.write_all(document(&look()).to_string().as_bytes())
+    };
+    let written = write();
+    // SAFETY: it ends the process, and does nothing else: neither `exit` handlers nor
+    // destructors of the library run.
+    unsafe { libc::_exit(written.is_err().into()) }
+}
+
+/// Takes from this process, for good, what a library's constructors do not need: to dump
+/// core, to write files, and more processor time than [`DEADLINE`].
+///
+/// # Errors
+///
+/// The system's.
+pub fn limit() -> io::Result<()> {
+    let most = |value| Rlimit { current: Some(value), maximum: Some(value) };
+    setrlimit(Resource::Core, most(0))?;
+    setrlimit(Resource::Cpu, most(DEADLINE.as_secs() + 1))?;
+    setrlimit(Resource::Fsize, most(0))?;
+    Ok(())
+}
+
+type Report = Result<Vec<Vec<Interface>>, String>;
+
+fn document(report: &Report) -> Value {
+    let interface = |interface: &Interface| {
+        let Interface { name, version, replaces, requires, .. } = interface;
+        json!({ "name": name, "version": version, "replaces": replaces, "requires": requires })
+    };
+    match report {
+        Ok(components) => {
+            let components = components.iter().map(|c| c.iter().map(interface).collect::<Value>());
+            json!({ "components": components.collect::<Value>() })
+        }
+        Err(reason) => json!({ "refused": reason }),
+    }
+}
+
+/// None for anything but a whole report: the child ended before it.
+fn read(bytes: &[u8]) -> Option<Report> {
+    let report: Value = serde_json::from_slice(bytes).ok()?;
+    if let Some(reason) = report["refused"].as_str() {
+        return Some(Err(reason.to_owned()));
+    }
+    let number = |value: &Value| value.as_i64().and_then(|number| i32::try_from(number).ok());
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let interface = |value: &Value| {
+        Some(Interface {
+            name: text(&value["name"])?,
+            version: number(&value["version"])?,
+            replaces: value["replaces"].as_array()?.iter().map(number).collect::<Option<_>>()?,
+            requires: value["requires"].as_array()?.iter().map(text).collect::<Option<_>>()?,
+            // As the notes of a raw table say.
+            per_reference: false,
+            state: false,
+            contract: None,
+        })
+    };
+    let components = report["components"].as_array()?.iter();
+    components.map(|c| c.as_array()?.iter().map(interface).collect()).collect::<Option<_>>().map(Ok)
+}
 
 /// Would this program, started anew, look into a library?
 static ABLE: AtomicBool = AtomicBool::new(false);
@@ -55,113 +273,19 @@ pub(crate) fn ask(path: &Path) -> Result<Vec<Interface>, String> {
                 .to_owned(),
         );
     }
-    look(path).unwrap_or_else(|error| Err(format!("cannot be probed: {error}")))
-}
-
-fn look(path: &Path) -> std::io::Result<Result<Vec<Interface>, String>> {
-    let mut child = Command::new("/proc/self/exe")
-        .env(VARIABLE, path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()?;
-    let ended = watch(&mut child);
-    // The library may have started processes of its own. The child is not waited for
-    // yet, so the number of its group is still its own.
-    if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    let status = child.wait()?;
-    Ok(match ended? {
-        None => {
+    let looked = look(Command::new("/proc/self/exe").env(VARIABLE, path).stderr(Stdio::null()));
+    match looked.map_err(|error| format!("cannot be probed: {error}"))?.outcome {
+        Outcome::Registered(components) => {
+            let interfaces: Vec<_> = components.into_iter().flatten().collect();
+            if interfaces.is_empty() { Err(NOTHING.to_owned()) } else { Ok(interfaces) }
+        }
+        Outcome::Refused(reason) => Err(reason),
+        Outcome::Late => {
             Err(format!("in a child process its constructors did not end within {} s", DEADLINE.as_secs()))
         }
-        Some(report) => read(&report)
-            .unwrap_or_else(|| Err(format!("when it was loaded by a child process, {}", ending(status)))),
-    })
-}
-
-/// What the child writes until it ends; none if its time is over before.
-fn watch(child: &mut Child) -> std::io::Result<Option<Vec<u8>>> {
-    let deadline = Instant::now() + DEADLINE;
-    let pid = Pid::from_raw(child.id().cast_signed()).ok_or(std::io::ErrorKind::InvalidInput)?;
-    let ended = pidfd_open(pid, PidfdFlags::empty())?;
-    let mut report = Vec::new();
-    let Some(pipe) = child.stdout.take().map(OwnedFd::from) else { return Ok(Some(report)) };
-    rustix::io::ioctl_fionbio(&pipe, true)?;
-    let mut pipe = Some(File::from(pipe));
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut waiting = vec![PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN)];
-        waiting.extend(pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut waiting, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let is_over = !waiting[0].revents().is_empty();
-        drop(waiting);
-        drain(&mut pipe, &mut report);
-        if is_over {
-            return Ok(Some(report));
-        }
-        if left.is_zero() {
-            return Ok(None);
-        }
+        Outcome::Ended(status) => Err(format!("when it was loaded by a child process, {}", ending(status))),
     }
 }
-
-/// Takes what is there. After the end, or too much of it, nothing is taken any more.
-fn drain(pipe: &mut Option<File>, report: &mut Vec<u8>) {
-    let Some(source) = pipe else { return };
-    let mut buffer = [0; 4096];
-    while report.len() <= LONGEST {
-        match source.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => report.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-            Err(_) => break,
-        }
-    }
-    *pipe = None;
-}
-
-/// How the child ended, for a sentence.
-fn ending(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => format!("it was ended by signal {signal}"),
-        (None, Some(code)) => format!("it ended the process with exit code {code}"),
-        (None, None) => "it ended the process".into(),
-    }
-}
-
-/// A child's report; none for anything but a whole one.
-fn read(report: &[u8]) -> Option<Result<Vec<Interface>, String>> {
-    let report: Value = serde_json::from_slice(report).ok()?;
-    if let Some(reason) = report["refused"].as_str() {
-        return Some(Err(reason.to_owned()));
-    }
-    let number = |value: &Value| value.as_i64().and_then(|number| i32::try_from(number).ok());
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let interface = |value: &Value| {
-        Some(Interface {
-            name: text(&value["name"])?,
-            version: number(&value["version"])?,
-            replaces: value["replaces"].as_array()?.iter().map(number).collect::<Option<_>>()?,
-            requires: value["requires"].as_array()?.iter().map(text).collect::<Option<_>>()?,
-            per_reference: false,
-            state: false,
-            contract: None,
-        })
-    };
-    let interfaces: Vec<_> = report["interfaces"].as_array()?.iter().map(interface).collect::<Option<_>>()?;
-    Some(if interfaces.is_empty() { Err(NOTHING.to_owned()) } else { Ok(interfaces) })
-}
-
-/// Of a library that says it would.
-pub(crate) const NOTHING: &str = "it registers no component when it is loaded";
 
 /// What a program with the C calls does first: if it is a child, look into the library,
 /// and end.
@@ -170,51 +294,18 @@ pub(crate) fn at_start() {
         return;
     }
     match env::var_os(VARIABLE) {
-        Some(path) => report(&path),
+        Some(path) => answer(|| registered(&path)),
         None => ABLE.store(true, Ordering::Release),
     }
 }
 
-/// The child's part.
-fn report(path: &OsStr) -> ! {
-    let write = || -> std::io::Result<()> {
-        // Should the parent die, nobody waits for this process any more.
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        let mut report = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 100)?);
-        // So that a constructor which greets the world does not garble it.
-        rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
-        let document = match registered(Path::new(path)) {
-            Ok(interfaces) => json!({ "interfaces": interfaces.iter().map(shown).collect::<Value>() }),
-            Err(reason) => json!({ "refused": reason }),
-        };
-        report.write_all(document.to_string().as_bytes())
-    };
-    let written = write();
-    // SAFETY: it ends the process, and does nothing else: neither `exit` handlers nor
-    // destructors of the library run.
-    unsafe { libc::_exit(written.is_err().into()) }
-}
-
-fn registered(path: &Path) -> Result<Vec<Interface>, String> {
-    let candidate = Candidate::open(path, &Policy::default()).map_err(|error| error.to_string())?;
+fn registered(path: &OsStr) -> Report {
+    let candidate =
+        Candidate::open(Path::new(path), &Policy::default()).map_err(|error| error.to_string())?;
     limit().map_err(|error| format!("no limits can be set: {error}"))?;
     let object = candidate.map().map_err(|error| error.to_string())?;
     let library = CLibrary::new(object, None);
-    Ok(library.registrations().iter().flat_map(|registration| component(registration).interfaces).collect())
-}
-
-/// What a library may take.
-fn limit() -> std::io::Result<()> {
-    let most = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    setrlimit(Resource::Core, most(0))?;
-    setrlimit(Resource::Cpu, most(DEADLINE.as_secs() + 1))?;
-    setrlimit(Resource::Fsize, most(0))?;
-    Ok(())
-}
-
-fn shown(interface: &Interface) -> Value {
-    let Interface { name, version, replaces, requires, .. } = interface;
-    json!({ "name": name, "version": version, "replaces": replaces, "requires": requires })
+    Ok(library.registrations().iter().map(|registration| component(registration).interfaces).collect())
 }
 
 #[cfg(not(target_feature = "crt-static"))]
@@ -274,10 +365,10 @@ mod tests {
             state: false,
             contract: None,
         };
-        let text = json!({ "interfaces": [shown(&interface)] }).to_string();
-        assert_eq!(read(text.as_bytes()), Some(Ok(vec![interface])));
-        assert_eq!(read(&text.as_bytes()[..text.len() - 1]), None);
-        assert_eq!(read(br#"{"refused":"no"}"#), Some(Err("no".into())));
-        assert_eq!(read(br#"{"interfaces":[]}"#), Some(Err(NOTHING.into())));
+        for report in [Ok(vec![vec![interface], vec![]]), Ok(vec![]), Err("no".to_owned())] {
+            let text = document(&report).to_string();
+            assert_eq!(read(text.as_bytes()), Some(report));
+            assert_eq!(read(&text.as_bytes()[..text.len() - 1]), None);
+        }
     }
 }

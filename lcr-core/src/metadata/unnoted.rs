@@ -19,7 +19,7 @@ use std::fs::File;
 use std::mem::{offset_of, size_of};
 use std::os::unix::fs::FileExt;
 
-use super::Interface;
+use super::{Content, Interface};
 use crate::elf::{u16_at, u32_at, u64_at};
 use crate::table::{MAGIC, Table};
 
@@ -102,10 +102,10 @@ const MACHINE: (u16, u32, u32) = (243, 3, 2);
 const MACHINE: (u16, u32, u32) = (0, 0, 0);
 
 impl Unnoted {
-    /// Reads a shared object of `len` bytes. One that cannot be made sense of says
-    /// nothing: it is the dynamic linker that refuses it, by name.
-    pub(crate) fn read(file: &File, len: u64) -> Unnoted {
-        Image::read(file, len).and_then(|image| image.unnoted()).unwrap_or_default()
+    /// Reads a shared object. One that cannot be made sense of says nothing: it is the
+    /// dynamic linker that refuses it, by name.
+    pub(crate) fn read(content: Content<'_>) -> Unnoted {
+        Image::read(content).and_then(|image| image.unnoted()).unwrap_or_default()
     }
 
     /// What it says of the table of this interface.
@@ -166,10 +166,17 @@ struct Image<'f> {
 }
 
 impl<'f> Image<'f> {
-    fn read(file: &'f File, len: u64) -> Option<Self> {
-        let mut head = vec![0; len.min(HEAD) as usize];
-        let count = file.read_at(&mut head, 0).ok()?;
-        head.truncate(count);
+    fn read(content: Content<'f>) -> Option<Self> {
+        let Content { file, len, whole } = content;
+        let head = match whole {
+            Some(bytes) => bytes,
+            None => {
+                let mut head = vec![0; len.min(HEAD) as usize];
+                let count = file.read_at(&mut head, 0).ok()?;
+                head.truncate(count);
+                head
+            }
+        };
         let header = head.get(..HEADER)?;
         let is_ours = header[..4] == *b"\x7fELF"
             && header[4] == 2

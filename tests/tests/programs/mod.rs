@@ -158,7 +158,7 @@ impl Build {
                     // By renaming: another process may be running the old one.
                     let new = kept.join(format!("{file}.{}", std::process::id()));
                     fs::create_dir_all(new.parent().unwrap()).unwrap();
-                    fs::copy(target.join(self.output).join(file), &new).unwrap();
+                    lcr_tests::copy_program(&target.join(self.output).join(file), &new);
                     fs::rename(new, kept.join(file)).unwrap();
                 }
                 kept

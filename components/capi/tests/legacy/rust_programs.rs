@@ -27,7 +27,7 @@ fn rust_host(world: &World, linker: &str) -> Option<PathBuf> {
     let target = program.ancestors().find(|above| above.join(".rustc_info.json").is_file()).unwrap();
     must(cargo.arg(target).arg("--").args(flags));
     let copy = world.path().join(format!("rust-host-{linker}"));
-    std::fs::copy(&program, &copy).unwrap();
+    lcr_tests::copy_program(&program, &copy);
     Some(copy)
 }
 

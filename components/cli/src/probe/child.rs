@@ -4,25 +4,17 @@
 //! that C components expect of a program are defined here, and exported by the build
 //! script. Nothing is constructed and nothing called: descriptors are read, after the
 //! library's ELF constructors have filled them in.
-//!
-//! The report goes to what standard output was when the child began. Afterwards standard
-//! output is nowhere, so that a constructor which greets the world does not garble it.
 
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use lcr_core::descriptor::{Comp, Iface};
-use lcr_core::library::{Candidate, LoadError, Object, Policy};
+use lcr_core::library::{Candidate, LoadError, Policy, probe};
 use lcr_core::metadata::Interface;
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
-
-use super::Report;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Load a library, print what registers itself as JSON, and end.
 #[derive(Debug, clap::Args)]
@@ -34,25 +26,8 @@ pub(crate) struct Arguments {
 /// mapped, which is as long as this process.
 static REGISTERED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let report = || -> std::io::Result<File> {
-        // Should the parent die, nobody waits for this process any more.
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        let report = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 100)?;
-        rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
-        Ok(File::from(report))
-    };
-    let Ok(mut report) = report() else { return ExitCode::from(1) };
-    let document = match look(arguments) {
-        Ok(components) => Report::Components(components),
-        Err(reason) => Report::Refused(reason),
-    }
-    .document()
-    .to_string();
-    let written = report.write_all(document.as_bytes());
-    // SAFETY: it ends the process, and does nothing else: `exit` handlers and destructors
-    // of the library do not run.
-    unsafe { libc::_exit(written.is_err().into()) }
+pub(crate) fn run(arguments: &Arguments) -> ! {
+    probe::answer(|| look(arguments))
 }
 
 fn look(arguments: &Arguments) -> Result<Vec<Vec<Interface>>, String> {
@@ -64,10 +39,8 @@ fn look(arguments: &Arguments) -> Result<Vec<Vec<Interface>>, String> {
         .map_err(|error| format!("{}: cannot be probed: no limits can be set: {error}", path.display()))?;
     let object = candidate.map().map_err(|error| explained(&error))?;
     let registered = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if registered.is_empty()
-        && let Some(advice) = older(&object)
-    {
-        return Err(format!("{}: {advice}", path.display()));
+    if registered.is_empty() && object.symbol(c"lcr_comp_get").is_some() {
+        return Err(format!("{}: {}", path.display(), probe::OLDER));
     }
     // SAFETY: the library registered these descriptors, and is mapped. Should one of them
     // be wrong, this process ends, which is what it is there for.
@@ -76,12 +49,9 @@ fn look(arguments: &Arguments) -> Result<Vec<Vec<Interface>>, String> {
 
 /// What a library may take.
 fn limit() -> std::io::Result<()> {
-    let most = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    setrlimit(Resource::Core, most(0))?;
-    setrlimit(Resource::Cpu, most(super::DEADLINE.as_secs() + 1))?;
-    setrlimit(Resource::As, most(8 << 30))?;
-    setrlimit(Resource::Fsize, most(0))?;
-    Ok(())
+    probe::limit()?;
+    let most = Some(8 << 30);
+    Ok(setrlimit(Resource::As, Rlimit { current: most, maximum: most })?)
 }
 
 /// The dynamic linker's words, with what they mean for a C component.
@@ -93,15 +63,6 @@ fn explained(error: &LoadError) -> String {
         ),
         _ => error.to_string(),
     }
-}
-
-/// What to do about a library from before components registered themselves.
-fn older(object: &Object) -> Option<&'static str> {
-    object.symbol(c"lcr_comp_get")?;
-    Some(
-        "exports `lcr_comp_get`, which nothing calls any more: call `lcr_component_register(&comp)` from a function \
-         with `__attribute__((constructor))` instead",
-    )
 }
 
 /// # Safety

@@ -9,7 +9,7 @@ fn outside_a_checkout_the_static_part_is_shown_and_the_rest_explained() {
     let outside = std::env::temp_dir().join(format!("lcr-outside-{}", std::process::id()));
     std::fs::create_dir_all(&outside).unwrap();
     let program = outside.join("lcr");
-    std::fs::copy(env!("CARGO_BIN_EXE_lcr"), &program).unwrap();
+    lcr_tests::copy_program(env!("CARGO_BIN_EXE_lcr").as_ref(), &program);
     let mut command = std::process::Command::new(&program);
     let done = world.run(
         command

@@ -27,11 +27,8 @@ fn wrong_usage_is_code_2() {
 /// `lcr guest list` is `lcr-guest list`.
 #[test]
 fn a_command_that_is_a_program_of_its_own_is_executed() {
-    use std::os::unix::fs::PermissionsExt;
     let world = World::new();
-    world.file("lcr-else", "#!/bin/sh\necho \"$0: $*\"; exit 7\n");
-    let program = world.path().join("lcr-else");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = world.script("lcr-else", "#!/bin/sh\necho \"$0: $*\"; exit 7\n");
     let run = |argument: &str| {
         let mut command = world.command(&[argument, "--json", "a b"]);
         let path = std::env::join_paths([program.parent().unwrap(), "/usr/bin".as_ref(), "/bin".as_ref()]);

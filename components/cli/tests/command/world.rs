@@ -49,6 +49,11 @@ impl World {
         path
     }
 
+    /// An executable script.
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
+        self.0.script(name, text)
+    }
+
     /// `libenglish.so`, the real one; answers it.
     pub(crate) fn english(&self) -> PathBuf {
         self.0.copy(&samples().library("english"))

@@ -101,7 +101,7 @@ fn another_user_is_refused_by_the_socket_and_by_the_program() {
     let open = |path: &std::path::Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     open(&place);
     let program = place.join("lcr");
-    fs::copy(env!("CARGO_BIN_EXE_lcr"), &program).unwrap();
+    lcr_tests::copy_program(env!("CARGO_BIN_EXE_lcr").as_ref(), &program);
     let factory = Factory::builder().without_environment().build();
     let counter: Handle<dyn Counter> = factory.reference("counter", 1).unwrap();
     let control = Builder::new().directory(place.join("run")).factory(&factory).start().unwrap();

@@ -96,7 +96,7 @@ impl World {
     pub(crate) fn serve_as(&self, name: &str) -> Program {
         let program = self.path().join(name);
         if !program.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_lcr"), &program).unwrap();
+            lcr_tests::copy_program(env!("CARGO_BIN_EXE_lcr").as_ref(), &program);
         }
         Program::start(self.command_of(&program, &["demo", "--serve"]))
     }

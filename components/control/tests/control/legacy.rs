@@ -145,7 +145,7 @@ fn another_users_message_is_not_heeded() {
             Builder::new().factory(&factory).directory(scratch.path()).legacy(true).start().unwrap();
         // Where another user can run it.
         let program = std::env::temp_dir().join(format!("lcr-legacy-sender-{}", std::process::id()));
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        lcr_tests::copy_program(&std::env::current_exe().unwrap(), &program);
         let mut other = std::process::Command::new("setpriv");
         other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).current_dir("/");
         other.args(["--exact", "legacy::sender", "--nocapture"]);

@@ -159,10 +159,8 @@ fn what_cannot_be_moved_stays() {
 #[test]
 fn a_command_that_cannot_be_executed_there_brings_the_guest_back() {
     let moving = moving("file");
-    let broken = moving.world.path("broken");
-    std::fs::write(&broken, b"#!/no/such/interpreter\n").unwrap();
-    std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut migrate = moving.migrate(&["--", broken.to_str().unwrap()]);
+    let broken = moving.world.script("broken", "#!/no/such/interpreter\n");
+    let mut migrate = moving.migrate(&["--", &broken]);
     assert_eq!(migrate.wait().code(), Some(125));
     let said = migrate.said();
     assert!(said.contains("cannot be started") && said.contains("guest web goes on in"), "{said}");

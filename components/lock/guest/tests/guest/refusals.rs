@@ -115,12 +115,9 @@ fn a_command_that_is_not_there_or_cannot_be_executed() {
     run_refused(126, &["--name", "web"], &[&file], &format!("{file} cannot be executed"));
     run_refused(126, &["--name", "web"], &["/"], "/ cannot be executed");
     // It looks like one, and the kernel says no.
-    let broken = world.path("broken");
-    fs::write(&broken, b"#!/no/such/interpreter\n").unwrap();
-    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
-    let broken = broken.to_str().unwrap();
+    let broken = world.script("broken", "#!/no/such/interpreter\n");
     let said = format!("the guest's command {broken} cannot be started");
-    run_refused(125, &["--name", "web", "--disk", &file], &[broken], &said);
+    run_refused(125, &["--name", "web", "--disk", &file], &[&broken], &said);
     assert!(!world.host("host").is_held(&file));
     run_refused(125, &["--name", "web"], &[], "COMMAND");
 }

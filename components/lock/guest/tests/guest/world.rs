@@ -65,6 +65,11 @@ impl World {
         path.display().to_string()
     }
 
+    /// An executable script.
+    pub(crate) fn script(&self, name: &str, text: &str) -> String {
+        self.scratch.script(name, text).display().to_string()
+    }
+
     pub(crate) fn host(&self, name: &str) -> Host {
         Host { directory: self.path(name), libraries: None }
     }
