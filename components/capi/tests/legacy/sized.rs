@@ -98,7 +98,7 @@ fn no_call_is_lost_or_made_twice_while_versions_alternate() {
         let program = world.program("switched", link, &[sample("switched.c")], &[]);
         let files: Vec<String> =
             [1, 2, 0].iter().map(|v| version(world, &format!("v{v}.so"), *v, &[])).collect();
-        let rounds = if crate::world::tool().is_some() { "150" } else { "3000" };
+        let rounds = if crate::world::tool().is_some() { "150" } else { "1000" };
         let mut command = world.command(&program, &["3", rounds, &files[0], &files[1], &files[2]]);
         let output = crate::world::must(command.env("LCR_PATH", &files[2]));
         assert_eq!(
