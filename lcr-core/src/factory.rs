@@ -529,7 +529,7 @@ impl Inner {
         for seen in self.search.look() {
             let others = seen.interfaces().filter(|i| i.name == name);
             found.versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
-            found.unreadable.extend(seen.fault());
+            found.unreadable.extend(seen.fault(name));
         }
         ReferenceError::NotFound { name: name.to_owned(), version, found: Box::new(found) }
     }

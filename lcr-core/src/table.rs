@@ -19,7 +19,7 @@
 //! one lock does it.
 //!
 //! Invariants: a description is believed only as far as it can be checked
-//! ([`Table::check`]): each entry of a table that is as long as it says leads to code.
+//! (`Table::check`): each entry of a table that is as long as it says leads to code.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::mem::{offset_of, size_of};

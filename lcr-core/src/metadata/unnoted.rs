@@ -204,6 +204,10 @@ impl<'f> Image<'f> {
                 _ => {}
             }
         }
+        // None is at the end of all addresses: what is added to one stays a number.
+        image.loaded.retain(|segment| {
+            segment.address.checked_add(segment.in_memory).is_some_and(|end| end < u64::MAX - (1 << 32))
+        });
         let (at, size) = dynamic?;
         let entries = image.in_file(at, size.min(1 << 16))?;
         let entries = entries.chunks_exact(16).map(|entry| (u64_at(entry, 0), u64_at(entry, 8)));
@@ -479,3 +483,6 @@ impl Pointers {
         Some(self.0[at].1)
     }
 }
+
+#[cfg(test)]
+mod tests;

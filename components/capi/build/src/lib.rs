@@ -28,10 +28,10 @@ const CALLS: [&str; 4] =
 
 /// The headers, by their names.
 const HEADERS: [(&str, &str); 4] = [
-    ("lcr.h", include_str!("../../include/lcr.h")),
-    ("corosync/hdb.h", include_str!("../../include/corosync/hdb.h")),
-    ("corosync/lcr/lcr_comp.h", include_str!("../../include/corosync/lcr/lcr_comp.h")),
-    ("corosync/lcr/lcr_ifact.h", include_str!("../../include/corosync/lcr/lcr_ifact.h")),
+    ("lcr.h", include_str!("../include/lcr.h")),
+    ("corosync/hdb.h", include_str!("../include/corosync/hdb.h")),
+    ("corosync/lcr/lcr_comp.h", include_str!("../include/corosync/lcr/lcr_comp.h")),
+    ("corosync/lcr/lcr_ifact.h", include_str!("../include/corosync/lcr/lcr_ifact.h")),
 ];
 
 /// Has the linker export what C components look for, from all programs of this package.

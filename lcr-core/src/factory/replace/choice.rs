@@ -300,7 +300,13 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
         let hits = hits(&seen, true);
         if hits.is_empty() {
             let offers = seen.interfaces().map(|i| format!("`{}` version {}", i.name, i.version)).collect();
-            return Err(ReplaceError::NotInFile { interface: name.clone(), file: file.clone(), offers });
+            let fault = seen.fault(name);
+            return Err(ReplaceError::NotInFile {
+                interface: name.clone(),
+                file: file.clone(),
+                offers,
+                fault,
+            });
         }
         return Ok(hits);
     }

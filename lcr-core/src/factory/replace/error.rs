@@ -99,7 +99,7 @@ pub enum ReplaceError {
         serving: Vec<i32>,
     },
     /// The named library does not offer the interface.
-    #[error("{} offers no `{interface}`; it offers: {}", .file.display(), or_nothing(.offers))]
+    #[error("{}", not_in_file(.interface, .file, .offers, .fault.as_deref()))]
     NotInFile {
         /// The interface.
         interface: String,
@@ -107,6 +107,8 @@ pub enum ReplaceError {
         file: PathBuf,
         /// What it offers.
         offers: Vec<String>,
+        /// What is wrong with it, if that is why.
+        fault: Option<String>,
     },
     /// The new version does not say that it replaces what serves.
     #[error(
@@ -302,6 +304,13 @@ fn pinned(interface: &str, versions: &[i32], references: usize, described: bool)
         "{references} {holds} the table of `{interface}` version {}, {why}, so it cannot be changed under its \
          callers; release {it} first, or replace for later references alone",
         numbers(versions)
+    )
+}
+
+fn not_in_file(interface: &str, file: &Path, offers: &[String], fault: Option<&str>) -> String {
+    fault.map_or_else(
+        || format!("{} offers no `{interface}`; it offers: {}", file.display(), or_nothing(offers)),
+        |fault| format!("it offers no `{interface}`: {fault}"),
     )
 }
 
