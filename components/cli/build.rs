@@ -6,7 +6,9 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for symbol in ["lcr_component_register", "lcr_ifact_reference", "lcr_ifact_release"] {
+    for symbol in
+        ["lcr_component_register", "lcr_component_describe", "lcr_ifact_reference", "lcr_ifact_release"]
+    {
         println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol={symbol}");
     }
 }

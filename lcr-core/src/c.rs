@@ -185,6 +185,19 @@ pub unsafe fn register(comp: *const Comp) {
     });
 }
 
+/// `lcr_component_describe`.
+///
+/// # Safety
+///
+/// As [`registry::describe_c`].
+pub unsafe fn describe(table: *const crate::table::Table) {
+    // SAFETY: passed on.
+    answer(|| unsafe {
+        registry::describe_c(table);
+        Ok(())
+    });
+}
+
 /// What a program with these calls does before anything else: if it was started to look
 /// into a library, it does that and ends. Else nothing happens.
 pub extern "C" fn at_start() {
@@ -192,13 +205,18 @@ pub extern "C" fn at_start() {
     let _ = catch_unwind(probe::at_start);
 }
 
-/// Gives this program the three functions that C components expect of it.
+/// Gives this program the four functions that C components expect of it.
 ///
 /// Written once, at the root of the program's crate. The linker must export them: in the
 /// build script,
 ///
 /// ```text
-/// for symbol in ["lcr_component_register", "lcr_ifact_reference", "lcr_ifact_release"] {
+/// for symbol in [
+///     "lcr_component_register",
+///     "lcr_component_describe",
+///     "lcr_ifact_reference",
+///     "lcr_ifact_release",
+/// ] {
 ///     println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol={symbol}");
 /// }
 /// ```
@@ -215,6 +233,15 @@ macro_rules! export_to_c {
             unsafe extern "C" fn lcr_component_register(comp: *const $crate::descriptor::Comp) {
                 // SAFETY: passed on.
                 unsafe { $crate::c::register(comp) }
+            }
+
+            /// # Safety
+            ///
+            /// As `lcr_core::c::describe`.
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn lcr_component_describe(table: *const $crate::table::Table) {
+                // SAFETY: passed on.
+                unsafe { $crate::c::describe(table) }
             }
 
             /// # Safety

@@ -88,6 +88,18 @@ pub enum ReferenceError {
         /// Why that cannot be had.
         cause: Box<ReferenceError>,
     },
+    /// What its component says of its table cannot be true.
+    #[error("`{name}` version {version} ({origin}) has no table as it says: {reason}")]
+    Table {
+        /// The interface's name.
+        name: String,
+        /// The version.
+        version: i32,
+        /// Where from.
+        origin: String,
+        /// What cannot be true.
+        reason: String,
+    },
     /// The constructor failed.
     #[error("the constructor of `{name}` version {version} ({origin}) {}: {message}", said(*.panicked))]
     Construct {
@@ -243,6 +255,7 @@ impl ReferenceError {
             ReferenceError::Typed { .. } => "typed",
             ReferenceError::Cycle { .. } => "cycle",
             ReferenceError::Dependency { .. } => "dependency",
+            ReferenceError::Table { .. } => "table",
             ReferenceError::Construct { .. } => "construct",
             ReferenceError::Reentered { .. } | ReferenceError::WhileLoading { .. } => "reentered",
             ReferenceError::Waited { .. } => "waited",

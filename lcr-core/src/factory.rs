@@ -27,6 +27,7 @@ mod retire;
 mod search;
 mod slot;
 mod status;
+mod switchboard;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -54,11 +55,12 @@ use self::loaded::Loaded;
 pub use self::loaded::{KeptLibrary, sweep};
 pub use self::observe::Counting;
 use self::offer::Offer;
-pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step};
+pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step, TableMismatch};
 pub(crate) use self::retire::unpinned;
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
 pub use self::status::{Event, Stage, Status};
+use self::switchboard::{SizedHeld, Switchboards};
 use crate::context::Context;
 use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
@@ -149,6 +151,7 @@ pub(crate) struct Inner {
     /// What registered itself since: how many that were, and their index.
     late: Mutex<Option<(usize, Arc<Index>)>>,
     gates: Gates,
+    boards: Switchboards,
     lines: Lines,
     history: History,
     watchers: Mutex<Vec<Sender<Event>>>,
@@ -187,6 +190,8 @@ pub(crate) enum Source {
 pub(crate) enum Holders {
     /// At a position of the index.
     Of(usize),
+    /// Where the switchboard does it.
+    OfBoard,
     /// By name: what the index does not know.
     OfName,
 }
@@ -280,6 +285,7 @@ impl Builder {
                 compiled_in: OnceCell::new(),
                 late: Mutex::default(),
                 gates: Gates::default(),
+                boards: Switchboards::default(),
                 lines: Lines::default(),
                 history: History::default(),
                 watchers: Mutex::default(),
@@ -388,8 +394,7 @@ impl Factory {
         context: *mut c_void,
     ) -> Result<CReference, ReferenceError> {
         // SAFETY: the caller's word.
-        let held = unsafe { Inner::raw(&self.inner, name, Version::exact(version), context)? };
-        Ok(CReference(held))
+        unsafe { Inner::for_c(&self.inner, name, Version::exact(version), context) }
     }
 
     /// Searches these places from now on, in the place of those that the builder and
@@ -415,11 +420,19 @@ impl Factory {
 }
 
 /// A reference that C code holds; released when it is dropped.
-pub(crate) struct CReference(Box<RawHeld>);
+pub(crate) enum CReference {
+    /// To a component's own table,
+    Raw(Box<RawHeld>),
+    /// or to one of ours.
+    Sized(Box<SizedHeld>),
+}
 
 impl CReference {
     pub(crate) fn table(&self) -> *mut c_void {
-        self.0.table().cast_mut()
+        match self {
+            CReference::Raw(held) => held.table().cast_mut(),
+            CReference::Sized(held) => held.table().cast_mut(),
+        }
     }
 }
 
@@ -531,7 +544,7 @@ impl Inner {
         for seen in self.search.look() {
             let others = seen.interfaces().filter(|i| i.name == name);
             found.versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
-            found.unreadable.extend(seen.fault());
+            found.unreadable.extend(seen.fault(name));
         }
         ReferenceError::NotFound { name: name.to_owned(), version, found: Box::new(found) }
     }
@@ -604,6 +617,53 @@ impl Inner {
         };
         // SAFETY: the caller's word.
         unsafe { this.open_raw(&source, context) }
+    }
+
+    /// A reference for C code: through a table of ours, where the component says how long
+    /// its own is.
+    ///
+    /// # Safety
+    ///
+    /// `context` must be what the component expects.
+    unsafe fn for_c(
+        this: &Arc<Self>,
+        name: &str,
+        version: Version,
+        context: *mut c_void,
+    ) -> Result<CReference, ReferenceError> {
+        loop {
+            let source = match this.compiled_in().index.find(name, version)? {
+                Some(position) if !this.lines.know(name) => Source::CompiledIn(position),
+                _ => this.source(name, version)?,
+            };
+            // SAFETY: the caller's word.
+            match unsafe { this.open_for_c(&source, version, context) } {
+                Ok(held) => return Ok(held),
+                Err(NotOpened::Failed(error)) => return Err(error),
+                Err(NotOpened::Replaced) => {}
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `context` must be what the component expects.
+    unsafe fn open_for_c(
+        self: &Arc<Self>,
+        source: &Source,
+        wish: Version,
+        context: *mut c_void,
+    ) -> Result<CReference, NotOpened> {
+        let name = source.lasting_name(self);
+        let _work = Work::once(self.number, name.clone(), source.version(self))?;
+        plan::check(self, source)?;
+        let offer = self.offer(source, Wanted::Raw)?;
+        if registry::has_tables() && offer.description().is_some() {
+            // SAFETY: the caller's word.
+            return unsafe { self.join(&offer, wish, context, name) }.map(CReference::Sized);
+        }
+        // SAFETY: as above.
+        Ok(CReference::Raw(unsafe { self.hold_raw(source, offer, context, name)? }))
     }
 
     /// The offer of a source that fits `wanted`; a library is loaded for it.
@@ -679,6 +739,21 @@ impl Inner {
         let _work = Work::once(self.number, name.clone(), source.version(self))?;
         plan::check(self, source)?;
         let offer = self.offer(source, Wanted::Raw)?;
+        // SAFETY: the caller's word.
+        unsafe { self.hold_raw(source, offer, context, name) }
+    }
+
+    /// # Safety
+    ///
+    /// `context` must be what the component expects.
+    #[inline]
+    unsafe fn hold_raw(
+        self: &Arc<Self>,
+        source: &Source,
+        offer: Offer,
+        context: *mut c_void,
+        name: Cow<'static, str>,
+    ) -> Result<Box<RawHeld>, ReferenceError> {
         let dependencies = self.dependencies(&offer)?;
         let holders = match source {
             Source::CompiledIn(position) => Holders::Of(*position),
@@ -701,9 +776,21 @@ impl Inner {
         all
     }
 
+    /// Does an interface that is compiled in or in use say how long its table is?
+    fn describes(&self, name: &str, version: i32) -> bool {
+        let compiled_in = self.compiled_in().index.all(name).unwrap_or_default();
+        let loaded = self.all_loaded();
+        let in_use = loaded.iter().flat_map(Loaded::offers);
+        let mut all = compiled_in.into_iter().map(|(_, offer)| offer).chain(in_use);
+        all.any(|offer| offer.version() == version && offer.name() == name && offer.description().is_some())
+    }
+
     /// One raw reference more, or one less.
     #[inline]
     fn count_raw(&self, name: &str, version: i32, holders: Holders, more: bool) {
+        if let Holders::OfBoard = holders {
+            return;
+        }
         if let Holders::Of(position) = holders {
             let holders = self.compiled_in().index.holders(position);
             if more {
@@ -745,16 +832,20 @@ impl Inner {
             return Ok(held);
         }
         for name in offer.requires() {
-            held.0.push(self.require(&name).map_err(|cause| ReferenceError::Dependency {
-                name: offer.name(),
-                path: vec![offer.name(), name.clone()],
-                cause: Box::new(cause),
+            held.0.push(self.require(&name, offer.prologue().is_none()).map_err(|cause| {
+                ReferenceError::Dependency {
+                    name: offer.name(),
+                    path: vec![offer.name(), name.clone()],
+                    cause: Box::new(cause),
+                }
             })?);
         }
         Ok(held)
     }
 
-    fn require(self: &Arc<Self>, name: &str) -> Result<Held, ReferenceError> {
+    /// `is_raw`: whoever requires it is C code, or could be, and gets its table by a
+    /// reference of its own.
+    fn require(self: &Arc<Self>, name: &str, is_raw: bool) -> Result<Held, ReferenceError> {
         loop {
             let source = self.source(name, Version::any())?;
             if source.is_typed(self) {
@@ -766,7 +857,17 @@ impl Inner {
             }
             // SAFETY: null is what a C component gets from one that has no context
             // for it; the original passed the same.
-            let raw = unsafe { self.open_raw(&source, ptr::null_mut())? };
+            let raw = unsafe {
+                if is_raw {
+                    match self.open_for_c(&source, Version::any(), ptr::null_mut()) {
+                        Ok(held) => held,
+                        Err(NotOpened::Failed(error)) => return Err(error),
+                        Err(NotOpened::Replaced) => continue,
+                    }
+                } else {
+                    CReference::Raw(self.open_raw(&source, ptr::null_mut())?)
+                }
+            };
             return Ok(Held::Raw { name: name.to_owned(), raw });
         }
     }

@@ -58,7 +58,8 @@
 //! Below that, for those who read on: how components register ([`registry`]), what a
 //! descriptor is ([`descriptor`]), what stands in a note ([`note`]), how a library
 //! is mapped and unmapped ([`mod@library`], [`entry`]), what a host offers to one
-//! ([`services`]), what C programs and components call ([`c`]), whose memory a buffer is ([`allocator`]), and how a call can be
+//! ([`services`]), what C programs and components call ([`c`]),
+//! what these say of their tables ([`table`]), whose memory a buffer is ([`allocator`]), and how a call can be
 //! replaced under ([`gate`]).
 //!
 //! # Features
@@ -107,6 +108,7 @@ pub mod prelude;
 pub mod registry;
 pub mod services;
 mod sync;
+pub mod table;
 pub mod text;
 pub mod version;
 

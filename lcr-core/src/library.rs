@@ -55,6 +55,7 @@ use std::sync::atomic::Ordering;
 
 pub(crate) use c::CLibrary;
 pub use error::LoadError;
+pub(crate) use map::Mapped;
 pub use map::{Mapping, Object};
 pub use policy::{GroupWritable, Policy};
 pub(crate) use program::{is_secure, is_static};

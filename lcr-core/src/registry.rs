@@ -13,13 +13,14 @@
 //! program, for ever.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::abi::RawStr;
-use crate::descriptor::Comp;
+use crate::descriptor::{Comp, Iface};
+use crate::table::{Description, Table};
 
 /// A component as the linker hands it over.
 #[repr(C)]
@@ -147,15 +148,23 @@ pub fn register(registration: &'static Registration) {
     COUNT.store(by_hand.all.len(), Ordering::Release);
 }
 
+/// What the ELF constructors of a library have registered.
+#[derive(Debug, Default)]
+pub(crate) struct Registered {
+    pub(crate) components: Vec<*const Comp>,
+    /// What it says of its tables.
+    pub(crate) tables: Vec<*const Table>,
+}
+
 thread_local! {
     /// What the library that this thread is loading has registered so far.
-    static LOADING: RefCell<Option<Vec<*const Comp>>> = const { RefCell::new(None) };
+    static LOADING: RefCell<Option<Registered>> = const { RefCell::new(None) };
 }
 
 /// Runs `f`, which loads a library, and answers what that has registered, each
 /// component once.
-pub(crate) fn collect<R>(f: impl FnOnce() -> R) -> (R, Vec<*const Comp>) {
-    let outer = LOADING.replace(Some(Vec::new()));
+pub(crate) fn collect<R>(f: impl FnOnce() -> R) -> (R, Registered) {
+    let outer = LOADING.replace(Some(Registered::default()));
     let result = f();
     let registered = LOADING.replace(outer).unwrap_or_default();
     (result, registered)
@@ -190,8 +199,8 @@ pub unsafe fn register_c(comp: *const Comp) {
     }
     let is_librarys = LOADING.try_with(|loading| match &mut *loading.borrow_mut() {
         Some(registered) => {
-            if !registered.contains(&comp) {
-                registered.push(comp);
+            if !registered.components.contains(&comp) {
+                registered.components.push(comp);
             }
             true
         }
@@ -207,6 +216,60 @@ pub unsafe fn register_c(comp: *const Comp) {
         by_hand.all.push(registration);
         COUNT.store(by_hand.all.len(), Ordering::Release);
     }
+}
+
+/// What the program's own C components say of their tables, by the interface's address.
+static TABLES: Mutex<BTreeMap<usize, &'static Description>> = Mutex::new(BTreeMap::new());
+/// Has anybody, ever, described a table?
+static HAS_TABLES: AtomicBool = AtomicBool::new(false);
+
+/// Keeps what a C component says of a table: what `lcr_component_describe` does. One
+/// that says it in a form which is not known here is as one that says nothing, with a line
+/// on standard error.
+///
+/// # Safety
+///
+/// `table` must be null or point to a description, which lives as long as the object that
+/// holds it is mapped: in the program, for ever. So must the descriptor that it names.
+pub unsafe fn describe_c(table: *const Table) {
+    // SAFETY: the caller's word.
+    let Some(sound) = (unsafe { table.as_ref() }) else { return };
+    if !sound.is_sound() {
+        eprintln!(
+            "lcr: a description of a table was passed over: make it with LCR_TABLE or LCR_TABLE_WITH_STATE of lcr.h"
+        );
+        return;
+    }
+    HAS_TABLES.store(true, Ordering::Release);
+    let is_librarys = LOADING.try_with(|loading| match &mut *loading.borrow_mut() {
+        Some(registered) => {
+            registered.tables.push(table);
+            true
+        }
+        None => false,
+    });
+    if is_librarys.unwrap_or(false) {
+        return;
+    }
+    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    tables.entry(sound.iface.addr()).or_insert_with(|| {
+        // SAFETY: the program's own, so it is there for ever.
+        Box::leak(Box::new(unsafe { Description::new(table) }))
+    });
+}
+
+/// Has anybody, ever, described a table?
+#[inline]
+pub(crate) fn has_tables() -> bool {
+    HAS_TABLES.load(Ordering::Acquire)
+}
+
+/// What a component of the program says of this interface's table.
+pub(crate) fn table_of(iface: *const Iface) -> Option<&'static Description> {
+    if !has_tables() {
+        return None;
+    }
+    TABLES.lock().unwrap_or_else(PoisonError::into_inner).get(&iface.addr()).copied()
 }
 
 /// How many components were registered by hand, up to now.

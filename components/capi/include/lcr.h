@@ -71,16 +71,128 @@ extern int lcr_interfaces_each (
 	void *context);
 
 /*
+ * Tables that say how long they are
+ *
+ * A reference gets a table of functions that belongs to the component, and nobody knows
+ * how long that is: so it cannot be changed under its callers. A component that describes
+ * its table is replaced under them. Whoever references it in C gets a table of lcr's, and
+ * keeps that pointer: at a replacement its entries are changed one by one, each by one
+ * store, from the old functions to the new ones. Both are valid, and for a short while
+ * callers call the ones and the others, mixed. Newer versions append functions to the
+ * table; they take none away, and change none's arguments.
+ *
+ *	static struct lcr_table table_said = LCR_TABLE (&ifaces[0], struct counter);
+ *
+ *	__attribute__ ((constructor)) static void register_this_component (void)
+ *	{
+ *		lcr_table_describe (&table_said);
+ *		lcr_component_register (&comp);
+ *	}
+ *
+ * Such a component runs under the original too, which passes it over.
+ *
+ * At a replacement the new version's constructor runs for each reference, with that
+ * reference's context, on the thread that replaces. Calls in C are counted by nobody. So
+ * the old version is not destroyed: it stays constructed and mapped until each
+ * reference that may have called it is released, or until lcr_retire() is called, whichever
+ * is first; only then its destructor runs. Going back to a version that is still there
+ * takes that up again, and constructs nothing.
+ *
+ * If the version has state (static data, as a rule), it describes its table with
+ * LCR_TABLE_WITH_STATE, and four functions:
+ *
+ *	pause	returns 0 when no function of it is changing the state any more; calls that
+ *		come in wait. Anything else: it could not, and nothing is paused.
+ *	save	writes the state. 0, or the replacement is undone.
+ *	restore	takes the state over from another version. 0, or the replacement is undone.
+ *	resume	ends the pause. NULL: this version serves. Else another one does: calls that
+ *		waited, and such as come late, are to be made again through this table, whose
+ *		functions are those of the other version's table, as many as it says.
+ *
+ * save and restore run between pause and resume, which is called on the same thread. One
+ * lock is enough: pause locks it, functions hold it while they use the state, and resume
+ * keeps the table and unlocks. The order of a replacement:
+ *
+ *	old.pause, old.save, new.pause, new.restore,		(if one fails, it is undone)
+ *	new.resume (NULL), the entries of the table, old.resume (table)
+ *
+ * So each call is made by one version, on the state that the calls before it have left. lcr
+ * cannot see to that without these functions: it keeps nobody out of a C function, and
+ * does not know who is inside.
+ */
+
+/* The state that is handed over: named sections, each with the version of its form. The
+ * functions answer 0, or -1; the reason is reported, if save or restore then fails. */
+struct lcr_state {
+	size_t size;
+	void *session;
+	/* Appends bytes to a section. */
+	int (*write) (struct lcr_state *state, const char *section,
+		unsigned int version, const void *bytes, size_t size);
+	/* The bytes of a section whose version is one of these; valid until restore returns. */
+	int (*read) (struct lcr_state *state, const char *section,
+		unsigned int lowest, unsigned int highest, const void **bytes, size_t *size);
+	/* Appends a duplicate of a descriptor to a section. */
+	int (*attach) (struct lcr_state *state, const char *section,
+		unsigned int version, int descriptor);
+	/* A duplicate of the section's descriptor of this number, from 0, to keep; or -1. */
+	int (*take) (struct lcr_state *state, const char *section, size_t number);
+	/* Answers -1, and this is the reason. */
+	int (*fail) (struct lcr_state *state, const char *why);
+};
+
+/* What a component says of an interface's table. Use the macros below. */
+struct lcr_table {
+	char magic[8];
+	const struct lcr_iface *iface;
+	size_t size;
+	/* Of the table, in bytes. */
+	size_t bytes;
+	int (*pause) (void);
+	int (*save) (struct lcr_state *state);
+	int (*restore) (struct lcr_state *state);
+	void (*resume) (void *const *table, size_t functions);
+};
+
+#define LCR_TABLE_MAGIC { 'L', 'C', 'R', 't', 'a', 'b', 'l', '1' }
+
+/* iface: its address; functions: the type of its table, a struct of pointers to functions. */
+#define LCR_TABLE(iface, functions) \
+	{ LCR_TABLE_MAGIC, (iface), sizeof (struct lcr_table), sizeof (functions), 0, 0, 0, 0 }
+
+#define LCR_TABLE_WITH_STATE(iface, functions, pause, save, restore, resume) \
+	{ LCR_TABLE_MAGIC, (iface), sizeof (struct lcr_table), sizeof (functions), \
+		(pause), (save), (restore), (resume) }
+
+/* Not there under the original, or in a program that does not export it: then the table
+ * is one that says nothing. Call lcr_table_describe(). */
+extern void lcr_component_describe (const struct lcr_table *table) __attribute__ ((weak));
+
+/* Describes a table: in the ELF constructor, beside lcr_component_register(). The
+ * description must last as long as the component. */
+static __inline__ void lcr_table_describe (const struct lcr_table *table)
+{
+	if (lcr_component_describe) {
+		lcr_component_describe (table);
+	}
+}
+
+/* Says that no thread is inside a replaced version of the interface, and none has read a
+ * function of one that it has not called yet. The destructors of these versions run, for
+ * each reference, and their libraries are unmapped. */
+extern int lcr_retire (const char *interface);
+
+/*
  * Live replacement
  */
 
 /* The highest version that there is. */
 #define LCR_ANY_VERSION (-2147483647 - 1)
 
-/* Where references to the old version are held, they keep it until they are released, and
- * later references get the new one. Without this flag such a replacement is refused: the
- * table of functions belongs to the component, nothing says how long it is, and so it
- * cannot be changed under its callers. */
+/* Where references are held to an old version that does not describe its table, they keep
+ * it until they are released, and later references get the new one. Without this flag such
+ * a replacement is refused: nothing says how long the table is, and so it cannot be changed
+ * under its callers. */
 #define LCR_LATER 1
 
 /* Makes every check of a replacement, and changes nothing: no code of the new version

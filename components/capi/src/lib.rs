@@ -23,15 +23,17 @@ use std::sync::Once;
 use lcr_core::Factory;
 use lcr_core::c;
 use lcr_core::descriptor::Comp;
+use lcr_core::table::Table;
 
-/// All functions of the three headers of the original. Never called through: it keeps
-/// them together.
+/// What components may look for in the program. Never called through: it keeps them
+/// together.
 static EXPORTED: (
     unsafe extern "C" fn(*const Comp),
     unsafe extern "C" fn(*mut u64, *const c_char, c_int, *mut *mut c_void, *mut c_void) -> c_int,
     extern "C" fn(u64) -> c_int,
+    unsafe extern "C" fn(*const Table),
     &extern "C" fn(),
-) = (lcr_component_register, lcr_ifact_reference, lcr_ifact_release, &AT_START);
+) = (lcr_component_register, lcr_ifact_reference, lcr_ifact_release, lcr_component_describe, &AT_START);
 
 /// Called before the program's own constructors.
 #[used]
@@ -83,6 +85,19 @@ pub unsafe extern "C" fn lcr_component_register(comp: *const Comp) {
     black_box(&raw const EXPORTED);
     // SAFETY: passed on.
     unsafe { c::register(comp) }
+}
+
+/// Takes what a component says of a table: called by its ELF constructor.
+///
+/// # Safety
+///
+/// `table` must be null or point to a description that lives as long as its object is
+/// mapped, as must the descriptor that it names.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lcr_component_describe(table: *const Table) {
+    black_box(&raw const EXPORTED);
+    // SAFETY: passed on.
+    unsafe { c::describe(table) }
 }
 
 /// References an interface.

@@ -1,9 +1,10 @@
 //! Live replacement, as C programs ask for it.
 //!
-//! References of C callers hold tables that belong to components, and of whose length
-//! nobody knows: these cannot be changed under their callers. So a replacement is refused
-//! while such references are held, unless the caller says `LCR_LATER`: they keep the old
-//! version then, and later references get the new one.
+//! References of C callers hold tables. Where the component describes its table, it is one
+//! of the factory's, which is changed under its callers. Else it belongs to the component,
+//! and of its length nobody knows: such a table cannot be changed. So a replacement is
+//! refused while such references are held, unless the caller says `LCR_LATER`: they keep the
+//! old version then, and later references get the new one.
 
 use std::ffi::{c_char, c_int};
 
@@ -100,5 +101,20 @@ pub unsafe extern "C" fn lcr_rollback(interface: *const c_char, flags: c_int) ->
         known(flags, "lcr_rollback")?;
         let back = with_flags(Factory::process().rollback(interface), flags).run();
         back.map(drop).map_err(|failure| failure.to_string())
+    })
+}
+
+/// Says that nobody is inside a replaced version.
+///
+/// # Safety
+///
+/// `interface` is null or a C string, and what is said is true.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lcr_retire(interface: *const c_char) -> c_int {
+    set_up();
+    c::answer(|| {
+        // SAFETY: the caller's word.
+        let interface = unsafe { wanted(interface, "lcr_retire", "interface")? };
+        Factory::process().retire(interface).map_err(|error| error.to_string())
     })
 }

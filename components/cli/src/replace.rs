@@ -234,7 +234,7 @@ fn print(report: &Value, output: &mut Output) {
     };
     let drained = match micros("drained_us") {
         Some(drained) => format!("the old version gone {drained} later"),
-        None => "a caller is inside the old version still, and finishes there".to_owned(),
+        None => "the old version stays until its last caller has left it".to_owned(),
     };
     let switched = micros("switched_us").unwrap_or_default();
     output.print(format!("  prepared in {prepared}, {held}, switched in {switched}, {drained}\n"));

@@ -23,7 +23,7 @@ use super::observe::{Born, Numbers, Observers, Seen};
 use super::offer::Offer;
 use super::replace::Turn;
 use super::slot::{Slot, Work, on_ended_thread};
-use super::{Holders, Inner};
+use super::{CReference, Holders, Inner};
 use crate::abi::RawStr;
 use crate::call::panic_text;
 use crate::construct::Constructed;
@@ -80,7 +80,7 @@ impl Drop for Dependencies {
 /// Something that an instance required: one count of it.
 pub(crate) enum Held {
     Typed { name: String, gate: *const GateHead },
-    Raw { name: String, raw: Box<RawHeld> },
+    Raw { name: String, raw: CReference },
 }
 
 /// A raw reference: the constructor has run.
@@ -727,7 +727,7 @@ impl Held {
                 DependencyWire { name: RawStr::new(name), gate: *gate, table: ptr::null() }
             }
             Held::Raw { name, raw } => {
-                DependencyWire { name: RawStr::new(name), gate: ptr::null(), table: raw.table() }
+                DependencyWire { name: RawStr::new(name), gate: ptr::null(), table: raw.table().cast_const() }
             }
         }
     }
@@ -780,6 +780,10 @@ impl RawHeld {
 
     pub(crate) fn table(&self) -> *const c_void {
         self.offer.iface().interfaces.cast()
+    }
+
+    pub(crate) fn offer(&self) -> &Offer {
+        &self.offer
     }
 }
 

@@ -18,6 +18,7 @@ use super::history::sha256;
 use super::offer::Offer;
 use super::search::{Hit, Seen};
 use super::{Inner, Wanted};
+use crate::descriptor::Iface;
 use crate::error::ReferenceError;
 use crate::library::{
     CLibrary, Candidate, Kept, Library, LoadError, Locals, NotEntered, Object, Stamp, Unload,
@@ -25,6 +26,7 @@ use crate::library::{
 use crate::metadata::{Interface, Metadata};
 use crate::registry::Registration;
 use crate::services;
+use crate::table::Description;
 
 pub(crate) struct Loaded {
     path: PathBuf,
@@ -96,6 +98,14 @@ impl Loaded {
     /// Is it a C library?
     pub(crate) fn is_c(&self) -> bool {
         matches!(*self.code, Code::C(_))
+    }
+
+    /// What it says of an interface's table.
+    pub(super) fn table_of(&self, iface: *const Iface) -> Option<&Description> {
+        match &*self.code {
+            Code::Rust(_) => None,
+            Code::C(library) => library.table_of(iface),
+        }
     }
 
     /// All that the library offers.

@@ -11,7 +11,8 @@ use crate::descriptor::Iface;
 use crate::error::ReferenceError;
 use crate::handover::HandoverTable;
 use crate::metadata::{Contract, Interface};
-use crate::registry::Registration;
+use crate::registry::{self, Registration};
+use crate::table::{Description, Measured};
 
 /// A descriptor of the program, or of a library that stays loaded as long as the
 /// offer lives.
@@ -107,6 +108,34 @@ impl Offer {
 
     pub(crate) fn component(&self) -> &str {
         self.registration().name()
+    }
+
+    /// Is it the very same?
+    pub(crate) fn is(&self, other: &Offer) -> bool {
+        std::ptr::eq(self.iface, other.iface)
+    }
+
+    /// What its component says of its table, if anything.
+    pub(crate) fn description(&self) -> Option<&Description> {
+        match &self.library {
+            Some(library) => library.table_of(self.iface),
+            None => registry::table_of(self.iface),
+        }
+    }
+
+    /// Its table, if the component says how long that is.
+    ///
+    /// # Errors
+    ///
+    /// What the component says cannot be true.
+    pub(crate) fn sized(&self) -> Result<Option<Measured>, ReferenceError> {
+        let checked = self.description().map(|description| description.table().check()).transpose();
+        checked.map_err(|reason| ReferenceError::Table {
+            name: self.name(),
+            version: self.version(),
+            origin: self.to_string(),
+            reason,
+        })
     }
 
     /// Is there one instance for all references?

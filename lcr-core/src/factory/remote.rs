@@ -145,13 +145,14 @@ unsafe fn answer(
 
 /// The kind as a constant, which outlives the error.
 fn kind_of(error: &ReferenceError) -> RawStr {
-    const KINDS: [&str; 12] = [
+    const KINDS: [&str; 13] = [
         "not-found",
         "duplicate",
         "contract",
         "typed",
         "cycle",
         "dependency",
+        "table",
         "construct",
         "reentered",
         "waited",

@@ -34,6 +34,7 @@ mod error;
 mod held;
 mod prepared;
 mod report;
+mod rewire;
 mod switch;
 mod turn;
 
@@ -47,6 +48,7 @@ pub use self::error::{Failure, ReplaceError, Step};
 use self::held::switch_held;
 use self::prepared::Prepared;
 pub use self::report::{Replaced, Report};
+pub use self::rewire::TableMismatch;
 use self::switch::switch_open;
 use self::turn::Patience;
 pub(super) use self::turn::Turn;
@@ -428,8 +430,8 @@ impl Replacement {
             window.watch(self.factory.clone(), back);
         }
         // In the order of the switch, each until the same deadline.
-        let mut drained = true;
-        for old in switched {
+        let mut drained = !switched.lingers;
+        for old in switched.retired {
             drained &= old.until(switch_at.checked_add(self.timeout));
         }
         report.drained = drained.then(|| switch_at.elapsed());

@@ -29,12 +29,17 @@ use rustix::fs::{Mode, OFlags};
 use super::legacy;
 use crate::library::{Stamp, probe};
 use crate::metadata::unnoted::{Unnoted, holds};
-use crate::metadata::{Content, Interface, Metadata, MetadataError};
+use crate::metadata::{Content, FileKind, Interface, Metadata, MetadataError};
 use crate::version::Version;
 
 /// A directory's time is no proof while it is this young: a change within one
 /// tick of the clock that stamps files would not move it.
 const RACY: Duration = Duration::from_millis(50);
+
+/// Of a library with a copy of this crate in it that was not made by `library!`.
+const OWN_COPY: &str = "it holds a copy of liblcr, with which its components register themselves, and not with this \
+                        program: link a component in C with no library of lcr's, neither liblcr.a nor liblcr.so (one \
+                        in Rust is made a library by `lcr_core::library!`)";
 
 /// A file that was looked at.
 #[derive(Debug)]
@@ -102,15 +107,24 @@ impl Seen {
         }
     }
 
-    /// Why it offers nothing, for a message.
-    pub(crate) fn fault(&self) -> Option<String> {
+    /// Why it offers no `name`, for a message.
+    pub(crate) fn fault(&self, name: &str) -> Option<String> {
         let path = self.path.display();
         match (&self.metadata, self.told.get(), &self.unnoted) {
             (Err(error), ..) => Some(error.to_string()),
             (_, Some(Err(reason)), _) => Some(format!("{path}: {reason}")),
             (_, _, Some(Unnoted { is_older: true, .. })) => Some(format!("{path}: {}", probe::OLDER)),
+            (Ok(metadata), ..) if Self::has_own_copy(metadata) => {
+                let file = File::open(&self.path).ok().filter(|file| holds(file, name));
+                file.map(|_| format!("{path}: {OWN_COPY}"))
+            }
             _ => None,
         }
+    }
+
+    /// Does it hold components of ours, and is nothing that could be loaded for them?
+    fn has_own_copy(metadata: &Metadata) -> bool {
+        metadata.kind == FileKind::Library && metadata.library.is_none() && !metadata.components.is_empty()
     }
 
     fn is_unchanged(&self) -> bool {

@@ -93,6 +93,7 @@ impl Factory {
         let inner = &self.inner;
         let gates = inner.gates.all();
         let mut all: Vec<Status> = gates.iter().map(GateRef::status).collect();
+        all.extend(inner.boards.status());
         for gate in &gates {
             for offer in retire::leaving(gate) {
                 all.push(Status {

@@ -9,14 +9,16 @@
 use std::path::Path;
 
 use super::{Kept, Object};
-use crate::descriptor::Comp;
+use crate::descriptor::{Comp, Iface};
 use crate::registry::Registration;
+use crate::table::Description;
 
 /// A C library that is mapped. Stays mapped when it is dropped.
 #[derive(Debug)]
 pub(crate) struct CLibrary {
     object: Object,
     registrations: Vec<Registration>,
+    tables: Vec<Description>,
     stays: Option<Kept>,
 }
 
@@ -30,8 +32,11 @@ impl CLibrary {
             // this library lives, which owns the registration.
             unsafe { Registration::of_c(*comp) }
         };
-        let registrations = object.registered.iter().map(sound).collect();
-        CLibrary { object, registrations, stays }
+        let registrations = object.registered.components.iter().map(sound).collect();
+        // SAFETY: as above; `describe_c` has looked at them.
+        let tables = object.registered.tables.iter().map(|table| unsafe { Description::new(*table) });
+        let tables = tables.collect();
+        CLibrary { object, registrations, tables, stays }
     }
 
     pub(crate) fn object(&self) -> &Object {
@@ -44,6 +49,11 @@ impl CLibrary {
 
     pub(crate) fn registrations(&self) -> &[Registration] {
         &self.registrations
+    }
+
+    /// What it says of this interface's table.
+    pub(crate) fn table_of(&self, iface: *const Iface) -> Option<&Description> {
+        self.tables.iter().find(|description| description.table().iface == iface)
     }
 
     /// Could it be used again, though nobody uses it now?

@@ -23,8 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::error::LoadError;
 use super::verify::Candidate;
 use crate::border;
-use crate::descriptor::Comp;
-use crate::registry;
+use crate::registry::{self, Registered};
 
 /// One thread maps or unmaps at a time, so that what it reads from
 /// `/proc/self/maps` afterwards is its own doing. Not held while a library's own
@@ -46,7 +45,7 @@ pub struct Object {
     file: Option<fs::File>,
     mapping: Mapping,
     /// The C components that its ELF constructors registered.
-    pub(super) registered: Vec<*const Comp>,
+    pub(super) registered: Registered,
     pub(super) nodelete: bool,
     closed: bool,
 }
@@ -163,7 +162,7 @@ impl Object {
     /// Whether its ELF constructors registered components, as those of a C library do.
     #[must_use]
     pub fn has_registered(&self) -> bool {
-        !self.registered.is_empty()
+        !self.registered.components.is_empty()
     }
 
     /// Whose symbol of that name the dynamic linker finds instead.
@@ -253,9 +252,45 @@ impl Mapping {
     }
 }
 
+/// All that is mapped, at one moment.
+pub(crate) struct Mapped(Vec<Area>);
+
+struct Area {
+    range: Range<usize>,
+    readable: bool,
+    executable: bool,
+}
+
+impl Mapped {
+    /// Now; `None` where nobody says it.
+    pub(crate) fn now() -> Option<Self> {
+        let maps = fs::read_to_string("/proc/self/maps").ok()?;
+        let area = |Line { range, readable, executable, .. }| Area { range, readable, executable };
+        Some(Mapped(maps.lines().filter_map(Line::parse).map(area).collect()))
+    }
+
+    /// Is there memory all over this range, which can be read?
+    pub(crate) fn can_read(&self, range: Range<usize>) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            match self.0.iter().find(|area| area.readable && area.range.contains(&at)) {
+                Some(area) => at = area.range.end,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Could code be there?
+    pub(crate) fn is_code(&self, address: usize) -> bool {
+        self.0.iter().any(|area| area.executable && area.range.contains(&address))
+    }
+}
+
 /// A line of `/proc/self/maps`.
 struct Line<'a> {
     range: Range<usize>,
+    readable: bool,
     executable: bool,
     device: &'a str,
     inode: u64,
@@ -267,9 +302,10 @@ impl<'a> Line<'a> {
         let mut words = line.split_ascii_whitespace();
         let (start, end) = words.next()?.split_once('-')?;
         let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-        let executable = words.next()?.contains('x');
+        let may = words.next()?;
+        let (readable, executable) = (may.contains('r'), may.contains('x'));
         let device = words.nth(1)?;
-        Some(Line { range, executable, device, inode: words.next()?.parse().ok()? })
+        Some(Line { range, readable, executable, device, inode: words.next()?.parse().ok()? })
     }
 }
 

@@ -16,10 +16,12 @@
 //! name stand in it.
 
 use std::fs::File;
+use std::mem::{offset_of, size_of};
 use std::os::unix::fs::FileExt;
 
 use super::{Content, Interface};
 use crate::elf::{u16_at, u32_at, u64_at};
+use crate::table::{MAGIC, Table};
 
 /// What the file of a C library says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,30 @@ pub(crate) struct Unnoted {
     pub(crate) stays: Option<&'static str>,
     /// The interfaces that its data describe.
     pub(crate) interfaces: Vec<Interface>,
+    /// It calls `lcr_component_describe`.
+    describes: bool,
+    /// What its data say of tables.
+    tables: Vec<SizedTable>,
+}
+
+/// What a file's data say of an interface's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SizedTable {
+    name: String,
+    version: i32,
+    functions: usize,
+    state: bool,
+}
+
+/// What a file says of an interface's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Nothing.
+    Nothing,
+    /// Something that its data do not show.
+    Unknown,
+    /// How many functions it has, and whether state is handed over.
+    Table { functions: usize, state: bool },
 }
 
 /// What a library may leave behind that still leads into it when it is unmapped: threads,
@@ -81,6 +107,16 @@ impl Unnoted {
     pub(crate) fn read(content: Content<'_>) -> Unnoted {
         Image::read(content).and_then(|image| image.unnoted()).unwrap_or_default()
     }
+
+    /// What it says of the table of this interface.
+    pub(crate) fn table_of(&self, name: &str, version: i32) -> Said {
+        let of_it = self.tables.iter().find(|table| table.name == name && table.version == version);
+        match of_it {
+            Some(&SizedTable { functions, state, .. }) => Said::Table { functions, state },
+            None if self.describes => Said::Unknown,
+            None => Said::Nothing,
+        }
+    }
 }
 
 /// Does `name`, with the NUL behind it, stand in the first 64 MiB of the file?
@@ -117,6 +153,9 @@ struct Segment {
     in_file: u64,
     in_memory: u64,
 }
+
+/// Interfaces, and where their descriptors are.
+type Described = Vec<(u64, Interface)>;
 
 /// A shared object, seen by addresses.
 struct Image<'f> {
@@ -165,6 +204,10 @@ impl<'f> Image<'f> {
                 _ => {}
             }
         }
+        // None is at the end of all addresses: what is added to one stays a number.
+        image.loaded.retain(|segment| {
+            segment.address.checked_add(segment.in_memory).is_some_and(|end| end < u64::MAX - (1 << 32))
+        });
         let (at, size) = dynamic?;
         let entries = image.in_file(at, size.min(1 << 16))?;
         let entries = entries.chunks_exact(16).map(|entry| (u64_at(entry, 0), u64_at(entry, 8)));
@@ -256,6 +299,7 @@ impl<'f> Image<'f> {
             let is_undefined = u16_at(symbol, 6) == 0;
             if is_undefined {
                 unnoted.registers |= name == b"lcr_component_register";
+                unnoted.describes |= name == b"lcr_component_describe";
                 let left = LEAVES_BEHIND.iter().find(|call| call.as_bytes() == name);
                 unnoted.stays = unnoted.stays.or(left.copied());
             } else {
@@ -268,14 +312,18 @@ impl<'f> Image<'f> {
         unnoted.is_older = exports_get && !unnoted.registers;
         if unnoted.registers {
             let pointers = Pointers::read(self, &symbols)?;
-            unnoted.interfaces = self.described(&pointers);
+            let all = self.described(&pointers);
+            if unnoted.describes {
+                unnoted.tables = self.sized(&all, &pointers);
+            }
+            unnoted.interfaces = all.into_iter().map(|(_, interface)| interface).collect();
         }
         Some(unnoted)
     }
 
-    /// The interfaces of all that looks like a component's descriptor.
-    fn described(&self, pointers: &Pointers) -> Vec<Interface> {
-        let mut found: Vec<(u64, u64, u64, Vec<Interface>)> = Vec::new();
+    /// The interfaces of all that looks like a component's descriptor, and where they are.
+    fn described(&self, pointers: &Pointers) -> Described {
+        let mut found: Vec<(u64, u64, u64, Described)> = Vec::new();
         let mut budget = 4 * MOST_IFACES;
         for &(at, ifaces) in &pointers.0 {
             // Whatever else points to something that points to something.
@@ -286,7 +334,10 @@ impl<'f> Image<'f> {
             if count > budget {
                 break;
             }
-            let all = (0..count).map(|i| self.iface(ifaces.checked_add(i * IFACE)?, pointers));
+            let all = (0..count).map(|i| {
+                let at = ifaces.checked_add(i * IFACE)?;
+                Some((at, self.iface(at, pointers)?))
+            });
             if let Some(interfaces) = all.collect::<Option<Vec<_>>>() {
                 budget -= count;
                 found.push((at, ifaces, ifaces + count * IFACE, interfaces));
@@ -296,6 +347,25 @@ impl<'f> Image<'f> {
         // pointed to from within an interface.
         let within = |at: u64| found.iter().any(|(_, start, end, _)| (*start..*end).contains(&at));
         found.iter().filter(|(at, ..)| !within(*at)).flat_map(|(.., interfaces)| interfaces.clone()).collect()
+    }
+
+    /// What is said of these interfaces' tables: each description points to its interface.
+    fn sized(&self, interfaces: &[(u64, Interface)], pointers: &Pointers) -> Vec<SizedTable> {
+        let described = pointers.0.iter().filter_map(|&(at, target)| {
+            let interface = interfaces.iter().find(|(place, _)| *place == target).map(|(_, i)| i)?;
+            let start = at.checked_sub(offset_of!(Table, iface) as u64)?;
+            let bytes = self.at(start, size_of::<Table>() as u64)?;
+            if bytes[..8] != MAGIC {
+                return None;
+            }
+            let length = u64_at(&bytes, offset_of!(Table, bytes));
+            // What cannot be true is said when it is loaded.
+            let functions =
+                usize::try_from(length / 8).ok().filter(|_| length > 0 && length.is_multiple_of(8))?;
+            let state = pointers.find(start + offset_of!(Table, restore) as u64).is_some();
+            Some(SizedTable { name: interface.name.clone(), version: interface.version, functions, state })
+        });
+        described.collect()
     }
 
     fn iface(&self, at: u64, pointers: &Pointers) -> Option<Interface> {
@@ -413,3 +483,6 @@ impl Pointers {
         Some(self.0[at].1)
     }
 }
+
+#[cfg(test)]
+mod tests;

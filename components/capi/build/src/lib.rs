@@ -23,14 +23,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What C components look for in the program that loads them.
-const CALLS: [&str; 3] = ["lcr_component_register", "lcr_ifact_reference", "lcr_ifact_release"];
+const CALLS: [&str; 4] =
+    ["lcr_component_register", "lcr_component_describe", "lcr_ifact_reference", "lcr_ifact_release"];
 
 /// The headers, by their names.
 const HEADERS: [(&str, &str); 4] = [
-    ("lcr.h", include_str!("../../include/lcr.h")),
-    ("corosync/hdb.h", include_str!("../../include/corosync/hdb.h")),
-    ("corosync/lcr/lcr_comp.h", include_str!("../../include/corosync/lcr/lcr_comp.h")),
-    ("corosync/lcr/lcr_ifact.h", include_str!("../../include/corosync/lcr/lcr_ifact.h")),
+    ("lcr.h", include_str!("../include/lcr.h")),
+    ("corosync/hdb.h", include_str!("../include/corosync/hdb.h")),
+    ("corosync/lcr/lcr_comp.h", include_str!("../include/corosync/lcr/lcr_comp.h")),
+    ("corosync/lcr/lcr_ifact.h", include_str!("../include/corosync/lcr/lcr_ifact.h")),
 ];
 
 /// Has the linker export what C components look for, from all programs of this package.

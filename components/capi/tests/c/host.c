@@ -10,7 +10,9 @@
  *   s                the places that are searched; s:P1,P2 search these
  *   i                interfaces            i:NAME  this one
  *   p:NAME:V:FILE:F  plan      R:NAME:V:FILE:F  replace (V: a version or "any"; FILE may be empty)
- *   b:NAME:F         go back
+ *   b:NAME:F         go back                   t:NAME  nobody is inside what was replaced
+ *   n:N:T            call the first function of the Nth reference T times
+ *   e:A:B            are these references' tables the same?
  *   k:FLAGS          start the control service; K stop it
  *   w:FILE           print "waits", and wait for this file
  *   a                is this a set-user-id program?
@@ -188,6 +190,18 @@ int main (int argc, char **argv)
 		case 'R':
 		case 'b':
 			replace (argv[i]);
+			break;
+		case 't':
+			result = lcr_retire (first + 1);
+			printf ("retire %d%s%s\n", result, result ? ": " : "", result ? lcr_last_error () : "");
+			break;
+		case 'n':
+			for (result = atoi (last + 1); result > 0; result--) {
+				(*(long (**) (void))tables[atoi (first + 1)]) ();
+			}
+			break;
+		case 'e':
+			printf ("%s\n", tables[atoi (first + 1)] == tables[atoi (last + 1)] ? "same" : "other");
 			break;
 		case 'k':
 			result = lcr_control_start (atoi (first + 1));

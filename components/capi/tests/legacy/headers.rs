@@ -24,11 +24,52 @@ IS (iface_interfaces, offsetof (struct lcr_iface, interfaces) == 64);
 IS (comp, sizeof (struct lcr_comp) == 16);
 IS (comp_ifaces, offsetof (struct lcr_comp, ifaces) == 0);
 IS (comp_iface_count, offsetof (struct lcr_comp, iface_count) == 8);
+IS (table, sizeof (struct lcr_table) == 64);
+IS (table_iface, offsetof (struct lcr_table, iface) == 8);
+IS (table_size, offsetof (struct lcr_table, size) == 16);
+IS (table_bytes, offsetof (struct lcr_table, bytes) == 24);
+IS (table_pause, offsetof (struct lcr_table, pause) == 32);
+IS (table_save, offsetof (struct lcr_table, save) == 40);
+IS (table_restore, offsetof (struct lcr_table, restore) == 48);
+IS (table_resume, offsetof (struct lcr_table, resume) == 56);
+IS (state, sizeof (struct lcr_state) == 56);
+IS (state_session, offsetof (struct lcr_state, session) == 8);
+IS (state_write, offsetof (struct lcr_state, write) == 16);
+IS (state_read, offsetof (struct lcr_state, read) == 24);
+IS (state_attach, offsetof (struct lcr_state, attach) == 32);
+IS (state_take, offsetof (struct lcr_state, take) == 40);
+IS (state_fail, offsetof (struct lcr_state, fail) == 48);
+
+struct functions {
+	void (*one) (void);
+	int (*other) (int);
+};
+static struct lcr_iface described;
+static int pause_it (void) { return 0; }
+static int save (struct lcr_state *state) { return state->write (state, "a", 1, "b", 1); }
+static int restore (struct lcr_state *state)
+{
+	const void *bytes;
+	size_t size;
+
+	return state->read (state, "a", 1, 1, &bytes, &size);
+}
+static void resume (void *const *table, size_t functions)
+{
+	(void)table;
+	(void)functions;
+}
+static struct lcr_table short_one = LCR_TABLE (&described, struct functions);
+static struct lcr_table long_one =
+	LCR_TABLE_WITH_STATE (&described, struct functions, pause_it, save, restore, resume);
 
 int main (void)
 {
 	struct lcr_iface iface;
-	int functions = 0;
+	int functions = short_one.bytes == 2 * sizeof (void *) ? 0 : 1;
+
+	lcr_table_describe (&short_one);
+	lcr_table_describe (&long_one);
 
 	lcr_interfaces_set (&iface, &functions);
 	return iface.interfaces == (void **)(void *)&functions ? 0 : 1;
@@ -92,7 +133,7 @@ fn the_manual_page_has_every_call_and_the_link_lines_that_the_tests_use() {
             count += 1;
         }
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 16);
     let line: Vec<String> = crate::world::link_line(crate::world::Link::Static)
         .into_iter()
         .filter(|word| word != "-Wl,-S")

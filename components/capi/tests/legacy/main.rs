@@ -9,4 +9,5 @@ mod rust_libraries;
 mod rust_programs;
 mod searched;
 mod shapes;
+mod sized;
 mod world;

@@ -3,7 +3,9 @@
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use crate::world::{Link, World, each_link, said, sample};
 
@@ -176,7 +178,7 @@ fn null_is_an_error_and_an_errors_text_belongs_to_its_thread() {
 }
 
 /// The original's message, as its client sends it.
-fn uic(text: &str) -> std::io::Result<()> {
+pub(crate) fn uic(text: &str) -> std::io::Result<()> {
     let mut name = [0; 107];
     name[..10].copy_from_slice(b"lcr.socket");
     let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
@@ -184,28 +186,80 @@ fn uic(text: &str) -> std::io::Result<()> {
     stream.write_all(&[&length, text.as_bytes(), &[0]].concat())
 }
 
-#[test]
-fn the_originals_client_replaces_a_component_in_a_c_program() {
-    // There is one such socket in a network namespace.
-    let thread = std::thread::spawn(|| {
+/// Runs a test that listens on `lcr.socket`: there is one in a network namespace.
+pub(crate) fn alone_with_the_socket(test: fn()) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let thread = std::thread::spawn(move || {
         // SAFETY: of this thread, and the processes that it starts.
         if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
             eprintln!("no network namespace of its own: run as root to be alone with lcr.socket");
         }
-        each_link(legacy_message);
+        test();
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
 }
 
-/// A process that does not outlive a test that fails.
-struct Ended(Child);
+#[test]
+fn the_originals_client_replaces_a_component_in_a_c_program() {
+    alone_with_the_socket(|| each_link(legacy_message));
+}
 
-impl Drop for Ended {
+/// A host that has started the control service, and waits; it does not outlive a test
+/// that fails.
+pub(crate) struct Running {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    text: String,
+    directory: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn start(world: &World, host: &Path, asked: &[&str]) -> Running {
+        let directory = world.path().to_owned();
+        let mut command = world.command(host, asked);
+        command.env("LCR_RUNTIME_DIR", &directory).stdout(Stdio::piped()).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut running = Running { child, output, text: String::new(), directory };
+        while !running.text.ends_with("waits\n") {
+            assert!(running.output.read_line(&mut running.text).unwrap() > 0, "{}", running.text);
+        }
+        running
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join(format!("{}.sock", self.pid()))
+    }
+
+    /// What the control service answers.
+    pub(crate) fn asks(&self, method: &str, parameters: &str) -> String {
+        let mut client = UnixStream::connect(self.socket()).unwrap();
+        let asked = format!("{{\"method\":\"io.lcr.Control.{method}\",\"parameters\":{parameters}}}\0");
+        client.write_all(asked.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        BufReader::new(client).read_until(0, &mut answer).unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// What it has printed, all in all; it ends well.
+    pub(crate) fn ends(mut self) -> String {
+        std::io::Read::read_to_string(&mut self.output, &mut self.text).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        std::mem::take(&mut self.text)
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -215,44 +269,20 @@ fn legacy_message(world: &World, link: Link) {
     let go = world.path().join("go");
     let wait = format!("w:{}", go.display());
     let asked = ["r:plain:0", "k:1", "k:0", &wait, "c:0:0", "r:plain:0", "c:1:0", "K", "K", "x:0", "x:1"];
-    let mut command = world.command(&host, &asked);
-    let mut child = Ended(
-        command
-            .env("LCR_RUNTIME_DIR", world.path())
-            .stdout(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    let pid = child.0.id();
-    let mut output = BufReader::new(child.0.stdout.take().unwrap());
-    let mut text = String::new();
-    while !text.ends_with("waits\n") {
-        assert!(output.read_line(&mut text).unwrap() > 0, "{text}");
-    }
+    let running = Running::start(world, &host, &asked);
+    let socket = running.socket();
     uic("livereplace plain version2").unwrap();
     // Nobody answers: the control service tells when it was done.
-    let history = || {
-        let socket = world.path().join(format!("{pid}.sock"));
-        let mut client = UnixStream::connect(socket).unwrap();
-        client.write_all(b"{\"method\":\"io.lcr.Control.History\",\"parameters\":{}}\0").unwrap();
-        let mut answer = Vec::new();
-        BufReader::new(client).read_until(0, &mut answer).unwrap();
-        String::from_utf8(answer).unwrap()
-    };
     let done = loop {
-        let history = history();
+        let history = running.asks("History", "{}");
         if history.contains("\"interface\"") {
             break history;
         }
     };
     assert!(done.contains("\"result\":\"done\""), "{done}");
     std::fs::write(&go, "").unwrap();
-    std::io::Read::read_to_string(&mut output, &mut text).unwrap();
-    assert!(child.0.wait().unwrap().success());
-    let socket = world.path().join(format!("{pid}.sock"));
     assert_eq!(
-        text,
+        running.ends(),
         format!(
             "plain 0 constructed with 0xc0de\n0: plain\ncontrol 0\nsocket 0\ncontrol -1: the control service runs \
              already, on {}\nwaits\nplain 0 func1\nplain 2 constructed with 0xc0df\n1: plain\nplain 2 func1\n\

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::world::each_link;
+use crate::world::{Link, World, each_link};
 
 #[test]
 fn promise_1_dependencies_are_constructed_first_and_a_missing_one_refuses() {
@@ -348,4 +348,26 @@ fn a_reference_while_a_library_is_being_loaded_is_refused() {
         let host = world.host(link, &[], &[]);
         assert_eq!(world.says(&host, &["r:greedy:0", "c:0:0"]), "while loading -1\n0: greedy\ngreedy\n");
     });
+}
+
+#[test]
+fn a_component_with_a_copy_of_the_archive_in_it_is_refused_by_name() {
+    let Some(world) = World::new() else { return };
+    let archive = crate::world::link_line(Link::Static);
+    let mut flags: Vec<&str> = archive.iter().map(String::as_str).collect();
+    flags.push("-DREPLACES=0");
+    let file = world.library("new/own.lcrso", "plain.c", &flags);
+    let host = world.host(Link::Shared, &[], &[]);
+    let (search, replace) = (format!("s:{}", file.display()), format!("R:plain:any:{}:0", file.display()));
+    let said = world.says(&host, &[&search, "r:plain:0", &replace, "r:other:0"]);
+    let sentence = format!(
+        "{}: it holds a copy of liblcr, with which its components register themselves, and not with this program: \
+         link a component in C with no library of lcr's, neither liblcr.a nor liblcr.so (one in Rust is made a library \
+         by `lcr_core::library!`)",
+        file.display()
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[1].ends_with(&format!("; passed over: {sentence}")), "{said}");
+    assert!(lines[2].ends_with(&format!("(prepare): it offers no `plain`: {sentence}")), "{said}");
+    assert!(!lines[3].contains("passed over"), "{said}");
 }

@@ -62,6 +62,17 @@ fn linked_by(linker: &str) {
         "late\nplain 0 constructed with (nil)\nplain 0 func1\nplain 0 destroyed with (nil)\nreleased 0\n",
         "{linker}"
     );
+    // So do those that describe their tables, which are replaced in it.
+    world.library("components/needs.lcrso", "needs.c", &[]);
+    world.library("components/counter.lcrso", "counter.c", &[]);
+    let one = world.library("one.so", "counter.c", &["-DVERSION=1", "-DREPLACES=0,1"]);
+    assert_eq!(
+        asks(&[&format!("replace={}", one.display())]),
+        "counter 1: 2\ncounter 1: 2\n`counter` was not replaced (prepare): 1 reference holds the table of `counter` \
+         version 1, which belongs to the component, for Rust code may read it only where nobody writes, so it cannot \
+         be changed under its callers; release it first, or replace for later references alone\n",
+        "{linker}"
+    );
     assert!(asks(&["versions:0"]).starts_with("no component offers `versions` version 0;"), "{linker}");
 }
 

@@ -202,7 +202,7 @@ fn the_readmes_program_and_its_section_of_constructors() {
 }
 
 #[test]
-fn an_archive_gives_all_three_calls_to_a_program_that_uses_one() {
+fn an_archive_gives_all_calls_of_components_to_a_program_that_uses_one() {
     let Some(world) = World::new() else { return };
     let source = world.path().join("one.c");
     for (used, call) in [
@@ -216,7 +216,12 @@ fn an_archive_gives_all_three_calls_to_a_program_that_uses_one() {
             let program = world.program("one", Link::Static, std::slice::from_ref(&source), &[flag]);
             let Some(nm) = lcr_tests::program("nm", "install binutils") else { return };
             let symbols = said(std::process::Command::new(nm).args(["-D", "--defined-only"]).arg(program));
-            for wanted in ["lcr_ifact_reference", "lcr_ifact_release", "lcr_component_register"] {
+            for wanted in [
+                "lcr_ifact_reference",
+                "lcr_ifact_release",
+                "lcr_component_register",
+                "lcr_component_describe",
+            ] {
                 assert!(symbols.contains(&format!(" T {wanted}\n")), "{used} {flag}: {symbols}");
             }
         }

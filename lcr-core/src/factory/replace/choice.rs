@@ -14,9 +14,11 @@ use super::super::search::{Hit, Seen};
 use super::super::slot::Slot;
 use super::super::{Inner, Source, Wanted, plan};
 use super::prepared::{Prepared, Target};
+use super::rewire::{Known, fits, is_replaced};
 use super::{Ask, Back, ReplaceError, Replaced, Way};
 use crate::error::ReferenceError;
 use crate::library::Candidate;
+use crate::metadata::unnoted::Said;
 use crate::metadata::{Contract, Interface};
 use crate::version::Version;
 
@@ -46,8 +48,10 @@ impl Choice {
         }
         let gates: Vec<GateRef> = inner.gates.all().into_iter().filter(|g| g.head().name() == name).collect();
         let raw = inner.raw_holders(name);
+        let boards = inner.boards.serving(name);
         let mut from: Vec<i32> = gates.iter().map(|g| g.offer().version()).collect();
         from.extend(raw.iter().map(|(version, _)| *version));
+        from.extend(boards.iter().map(|(serving, _)| serving.version()));
         let mut is_typed = (!from.is_empty()).then_some(!gates.is_empty());
         if from.is_empty()
             && let Ok(idle) = inner.source(name, Version::any())
@@ -141,6 +145,7 @@ impl Choice {
                 });
             }
         }
+        self.check_tables(inner)?;
         if let Source::External(hit) = &self.source {
             let candidate = Candidate::open(&hit.seen.path, &inner.policy).map_err(ReferenceError::from)?;
             drop(candidate);
@@ -149,16 +154,50 @@ impl Choice {
         Ok(())
     }
 
+    /// Could the tables that C code holds become those of the new version, as far as that
+    /// can be seen before it is loaded?
+    fn check_tables(&self, inner: &Inner) -> Result<(), ReplaceError> {
+        let (back, to) = (self.back.as_ref(), self.interface.version);
+        let replaces = |v| v == to || self.interface.replaces.contains(&v);
+        let boards =
+            inner.boards.look(&self.name, |serving, before| is_replaced(serving, before, back, replaces));
+        if boards.is_empty() {
+            return Ok(());
+        }
+        let offer = match &self.source {
+            Source::CompiledIn(position) => inner.compiled_in().index.offer(*position),
+            Source::Late(offer) => offer.clone(),
+            Source::Line(line) => line.offer.clone(),
+            Source::External(hit) => {
+                let said = hit.seen.unnoted.as_ref().map(|unnoted| unnoted.table_of(&self.name, to));
+                return match said {
+                    // It is loaded first.
+                    Some(Said::Unknown) => Ok(()),
+                    Some(Said::Table { functions, state }) => {
+                        Ok(fits(&boards, to, &Known::File { functions, state })?)
+                    }
+                    None | Some(Said::Nothing) => Ok(fits(&boards, to, &Known::Unsized)?),
+                };
+            }
+        };
+        let table = offer.sized()?;
+        Ok(fits(&boards, to, &table.as_ref().map_or(Known::Unsized, Known::Table))?)
+    }
+
     /// Does nobody hold a table that cannot be changed?
     pub(super) fn check_unpinned(&self, inner: &Inner) -> Result<(), ReplaceError> {
-        match self.pinned(inner) {
-            0 => Ok(()),
-            references => Err(ReplaceError::Pinned {
-                interface: self.name.clone(),
-                versions: self.from.clone(),
-                references,
-            }),
+        let raw = inner.raw_holders(&self.name);
+        let held = raw.into_iter().filter(|(version, _)| self.from.contains(version));
+        let (versions, counts): (Vec<i32>, Vec<usize>) = held.unzip();
+        if versions.is_empty() {
+            return Ok(());
         }
+        Err(ReplaceError::Pinned {
+            interface: self.name.clone(),
+            described: versions.iter().all(|version| inner.describes(&self.name, *version)),
+            versions,
+            references: counts.iter().sum(),
+        })
     }
 
     /// How many raw references keep the old version.
@@ -195,6 +234,8 @@ impl Choice {
         }
         report.pinned = self.pinned(inner);
         let mut before: Vec<Offer> = self.gates.iter().map(|gate| gate.offer()).collect();
+        let boards = inner.boards.serving(&self.name).into_iter().map(|(serving, _)| serving);
+        before.extend(boards.filter(|serving| self.from.contains(&serving.version())));
         before.sort_by_key(Offer::version);
         before.dedup_by_key(|offer| offer.version());
         if before.is_empty() {
@@ -268,7 +309,13 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
         let hits = hits(&seen, true);
         if hits.is_empty() {
             let offers = seen.interfaces().map(|i| format!("`{}` version {}", i.name, i.version)).collect();
-            return Err(ReplaceError::NotInFile { interface: name.clone(), file: file.clone(), offers });
+            let fault = seen.fault(name);
+            return Err(ReplaceError::NotInFile {
+                interface: name.clone(),
+                file: file.clone(),
+                offers,
+                fault,
+            });
         }
         return Ok(hits);
     }

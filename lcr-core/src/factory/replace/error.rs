@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::super::KeptLibrary;
+use super::rewire::TableMismatch;
 use crate::contract::Mismatch;
 use crate::error::ReferenceError;
 use crate::gate::{BarrierRefused, HoldRefused, Inside, NotQuiet};
@@ -98,7 +99,7 @@ pub enum ReplaceError {
         serving: Vec<i32>,
     },
     /// The named library does not offer the interface.
-    #[error("{} offers no `{interface}`; it offers: {}", .file.display(), or_nothing(.offers))]
+    #[error("{}", not_in_file(.interface, .file, .offers, .fault.as_deref()))]
     NotInFile {
         /// The interface.
         interface: String,
@@ -106,6 +107,8 @@ pub enum ReplaceError {
         file: PathBuf,
         /// What it offers.
         offers: Vec<String>,
+        /// What is wrong with it, if that is why.
+        fault: Option<String>,
     },
     /// The new version does not say that it replaces what serves.
     #[error(
@@ -157,7 +160,7 @@ pub enum ReplaceError {
     },
     /// Raw references cannot be moved to another table, and it was asked that nobody stays
     /// on the old version.
-    #[error("{}", pinned(.interface, .versions, *.references))]
+    #[error("{}", pinned(.interface, .versions, *.references, *.described))]
     Pinned {
         /// The interface.
         interface: String,
@@ -165,6 +168,8 @@ pub enum ReplaceError {
         versions: Vec<i32>,
         /// How many references.
         references: usize,
+        /// Do these versions say how long their tables are?
+        described: bool,
     },
     /// A library's code asked for it.
     #[error(
@@ -188,6 +193,9 @@ pub enum ReplaceError {
         /// What serves.
         serving: Vec<i32>,
     },
+    /// A table that C code holds could not become one of the new version.
+    #[error(transparent)]
+    Table(#[from] TableMismatch),
     /// The same interface stands twice in one request.
     #[error("`{interface}` stands twice in this request; name each interface once")]
     Twice {
@@ -308,12 +316,24 @@ fn other_kind(interface: &str, to: i32, contract: Option<&str>) -> String {
     format!("version {to} of `{interface}` is {found}, and what serves is {serves}: callers could not go on")
 }
 
-fn pinned(interface: &str, versions: &[i32], references: usize) -> String {
+fn pinned(interface: &str, versions: &[i32], references: usize, described: bool) -> String {
     let (holds, it) = if references == 1 { ("reference holds", "it") } else { ("references hold", "them") };
+    let why = if described {
+        "which belongs to the component, for Rust code may read it only where nobody writes"
+    } else {
+        "which does not say how long it is"
+    };
     format!(
-        "{references} {holds} the table of `{interface}` version {}, which does not say how long it is, so it cannot \
-         be changed under its callers; release {it} first, or replace for later references alone",
+        "{references} {holds} the table of `{interface}` version {}, {why}, so it cannot be changed under its \
+         callers; release {it} first, or replace for later references alone",
         numbers(versions)
+    )
+}
+
+fn not_in_file(interface: &str, file: &Path, offers: &[String], fault: Option<&str>) -> String {
+    fault.map_or_else(
+        || format!("{} offers no `{interface}`; it offers: {}", file.display(), or_nothing(offers)),
+        |fault| format!("it offers no `{interface}`: {fault}"),
     )
 }
 

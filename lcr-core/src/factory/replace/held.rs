@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::super::Inner;
 use super::super::instance::{Built, GateRef};
-use super::super::retire::Retired;
 use super::prepared::{Prepared, Target};
-use super::switch::{Closed, take_built};
+use super::rewire::Rewiring;
+use super::switch::{Closed, Switched, take_built};
 use super::turn::Patience;
 use super::{Failure, ReplaceError, Report, Step};
 use crate::gate::{Hold, Inside, InstanceHead, NotQuiet, Pins, wait_quiet_unless};
@@ -75,7 +75,7 @@ pub(super) fn switch_held(
     start: Instant,
     patience: Patience<'_>,
     report: &mut Report,
-) -> Result<Option<Vec<Retired>>, Failure> {
+) -> Result<Option<Switched>, Failure> {
     let name = prepared.first().map_or_else(String::new, |p| p.name.clone());
     let fail = |step, error: ReplaceError| Failure::new(&name, step, error);
     // While the old ones serve.
@@ -116,6 +116,7 @@ pub(super) fn switch_held(
             target.built = Some(built);
         }
     }
+    let rewiring = Rewiring::begin(inner, prepared, patience)?;
     drop(working);
     patience.check().map_err(|error| fail(Step::Switch, error))?;
 
@@ -126,9 +127,11 @@ pub(super) fn switch_held(
     // SAFETY: nobody is inside; the instances were built for these gates, in this
     // order, and are owned by them from here on until `retire` found them quiet.
     report.held_calls = unsafe { hold.open_with(&new) };
+    let retired = closed.succeed(built, &gates);
+    let rewired = rewiring.commit();
     report.switched = switching.elapsed();
     report.held = holding.elapsed();
-    Ok(Some(closed.succeed(built, &gates)))
+    Ok(Some(Switched::new(retired, rewired, report)))
 }
 
 fn each_target(prepared: &[Prepared]) -> impl Iterator<Item = (&Prepared, &Target)> {

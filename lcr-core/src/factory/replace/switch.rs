@@ -11,6 +11,7 @@ use super::super::instance::{Acceptance, Built, GateRef};
 use super::super::lines::{Line, Succession};
 use super::super::retire::Retired;
 use super::prepared::Prepared;
+use super::rewire::{Rewired, Rewiring, is_news};
 use super::turn::Patience;
 use super::{Failure, Report, Step};
 use crate::gate::check_barrier;
@@ -44,12 +45,14 @@ impl<'g> Closed<'g> {
             .map(|p| (&*p.name, p.targets.iter().map(|t| &t.gate).chain(&p.others).collect()))
             .collect();
         let known: Vec<(&str, &[&GateRef])> = known.iter().map(|(name, gates)| (*name, &gates[..])).collect();
-        let before = inner.gates.settled(&known, || {
+        let is_open = |name: &str, serving: &_, before| is_news(prepared, name, serving, before);
+        let succeed = || {
             // From here references are answered by the new version; who has constructed
             // the old one without having listed it throws it away.
             successions.iter().flat_map(|new| inner.lines.succeed(new)).collect::<Vec<Line>>()
-        });
-        let Some(before) = before else { return Ok(None) };
+        };
+        let before = inner.boards.settled(is_open, || inner.gates.settled(&known, succeed));
+        let Some(before) = before.flatten() else { return Ok(None) };
         inner.history.remember(prepared.iter().map(|p| (&*p.name, &*p.previous)));
         for p in prepared {
             inner.gates.replaced(&p.name, &p.replaces);
@@ -71,6 +74,21 @@ impl<'g> Closed<'g> {
     }
 }
 
+/// What a switch leaves.
+pub(super) struct Switched {
+    /// The old instances.
+    pub(super) retired: Vec<Retired>,
+    /// Does somebody keep an old version who cannot be waited for?
+    pub(super) lingers: bool,
+}
+
+impl Switched {
+    pub(super) fn new(retired: Vec<Retired>, rewired: Rewired, report: &mut Report) -> Self {
+        report.held = report.held.max(rewired.held);
+        Switched { retired, lingers: rewired.lingers }
+    }
+}
+
 /// What was built, out of the targets' hands.
 #[allow(clippy::vec_box, reason = "gates point to them: they must not move")]
 pub(super) fn take_built(prepared: &mut [Prepared]) -> Vec<Box<Built>> {
@@ -85,7 +103,7 @@ pub(super) fn switch_open(
     start: Instant,
     patience: Patience<'_>,
     report: &mut Report,
-) -> Result<Option<Vec<Retired>>, Failure> {
+) -> Result<Option<Switched>, Failure> {
     let mut door = None;
     loop {
         for p in prepared.iter_mut() {
@@ -96,6 +114,7 @@ pub(super) fn switch_open(
         // holds has passed it already.)
         let name = prepared.first().map_or("", |p| &p.name);
         check_barrier().map_err(|error| Failure::new(name, Step::Switch, error.into()))?;
+        let rewiring = Rewiring::begin(inner, prepared, patience)?;
         report.prepared = start.elapsed();
         let switching = Instant::now();
         let gates: Vec<GateRef> = prepared.iter().flat_map(|p| &p.targets).map(|t| t.gate.clone()).collect();
@@ -108,9 +127,11 @@ pub(super) fn switch_open(
                 unsafe { gate.head().exchange(built.head()) };
             }
             let retired = closed.succeed(built, &gates);
+            let rewired = rewiring.commit();
             report.switched = switching.elapsed();
-            return Ok(Some(retired));
+            return Ok(Some(Switched::new(retired, rewired, report)));
         }
+        drop(rewiring);
         // The next round shall be the last one.
         let names = || prepared.iter().map(|p| p.name.clone()).collect();
         door.get_or_insert_with(|| inner.gates.close_door(names()));

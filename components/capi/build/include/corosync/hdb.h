@@ -1,0 +1,1 @@
+../../../include/corosync/hdb.h

@@ -1,0 +1,1 @@
+../../../../include/corosync/lcr/lcr_comp.h
