@@ -71,7 +71,7 @@ fn a_mode_that_is_none() {
 
 #[test]
 fn a_driver_that_is_not_there() {
-    let said = "no lock driver lock.absent: no component offers `lock.absent`";
+    let said = "no lock driver lock.absent: no component offers any version of `lock.absent`";
     run_refused(125, &["--name", "web", "--driver", "absent"], &["true"], said);
     run_refused(
         125,
