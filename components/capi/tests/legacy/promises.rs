@@ -12,7 +12,7 @@ fn promise_1_dependencies_are_constructed_first_and_a_missing_one_refuses() {
         let said = world.says(&host, &["r:dependent:0"]);
         assert!(
             said.starts_with(
-                "-1: `dependent` cannot be constructed, dependent → plain: no component offers `plain`"
+                "-1: `dependent` cannot be constructed, dependent → plain: no component offers any version of `plain`"
             ),
             "{said}"
         );
