@@ -126,8 +126,13 @@ pub struct TypedTable<M> {
 
 impl<M> TypedTable<M> {
     /// The table of `T`, called through the contract `C`.
+    ///
+    /// # Safety
+    ///
+    /// `handover` must be null, or what hands over the state of `T`
+    /// ([`HandoverTable::of`]), and there for as long as the program is.
     #[must_use]
-    pub const fn new<T, C>(flags: u64, handover: *const HandoverTable) -> Self
+    pub const unsafe fn new<T, C>(flags: u64, handover: *const HandoverTable) -> Self
     where
         T: Construct + Send + Sync + 'static,
         C: Contract<Methods = M> + Provide<T> + ?Sized,

@@ -18,7 +18,7 @@ use crate::version::Version;
 #[non_exhaustive]
 pub enum ReferenceError {
     /// Nothing offers the interface in a version that would do.
-    #[error("no component offers `{name}` {version}{}", .found.describe())]
+    #[error("no component offers {}{}", wanted(.name, *.version), .found.describe())]
     NotFound {
         /// The interface's name.
         name: String,
@@ -189,15 +189,24 @@ pub enum ReferenceError {
     },
     /// The program is fully static: it has no dynamic linker.
     #[error(
-        "no compiled-in component offers `{name}` {version}, and this program cannot load one: it is fully static \
+        "no compiled-in component offers {}, and this program cannot load one: it is fully static \
          (`crt-static`, or `-static`, `-static-pie` in C), and a second C library beside its own would crash it; \
-         compile the component in, or link the program dynamically"
+         compile the component in, or link the program dynamically", wanted(.name, *.version)
     )]
     Static {
         /// The interface's name.
         name: String,
         /// The wanted version.
         version: Version,
+    },
+    /// A library's code referenced through a factory that it has made for itself.
+    #[error(
+        "`{name}` was referenced through a factory that a library has made, and only programs have factories of their \
+         own; reference it by `lcr_core::reference`, which asks the program, or by `Context::require`"
+    )]
+    InLibrary {
+        /// The interface's name.
+        name: String,
     },
     /// The host answered a library's reference with this error.
     #[error("{message}")]
@@ -227,6 +236,10 @@ impl fmt::Debug for ReferenceError {
     }
 }
 
+fn wanted(name: &str, version: Version) -> String {
+    if version == Version::any() { format!("any version of `{name}`") } else { format!("`{name}` {version}") }
+}
+
 fn said(panicked: bool) -> &'static str {
     if panicked { "panicked" } else { "failed" }
 }
@@ -251,6 +264,7 @@ impl ReferenceError {
             | ReferenceError::Changing { .. }
             | ReferenceError::Unregistered { .. } => "load",
             ReferenceError::Static { .. } => "static",
+            ReferenceError::InLibrary { .. } => "in-library",
             ReferenceError::Host { kind, .. } => kind,
         }
     }

@@ -56,6 +56,7 @@ pub use self::loaded::{KeptLibrary, sweep};
 pub use self::observe::Counting;
 use self::offer::Offer;
 pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step, TableMismatch};
+pub(crate) use self::retire::unpinned;
 use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
 pub use self::status::{Event, Stage, Status};
@@ -64,7 +65,7 @@ use crate::context::Context;
 use crate::contract::{Contract, Mismatch, Signature, compatible};
 use crate::error::{Found, ReferenceError};
 use crate::gate::GateHead;
-use crate::handle::Handle;
+use crate::handle::{Handle, release};
 use crate::library::Policy;
 use crate::registry::{self, Registration};
 use crate::services::{self, Message, Services};
@@ -99,10 +100,6 @@ pub fn reference_with<C: Contract + ?Sized>(
     version: impl Into<Version>,
     context: &Context,
 ) -> Result<Handle<C>, ReferenceError> {
-    let version = version.into();
-    if !services::is_host() {
-        return remote::reference(name, version, context);
-    }
     Factory::process().reference_with(name, version, context)
 }
 
@@ -123,16 +120,17 @@ pub unsafe fn reference_raw<T>(
     version: impl Into<Version>,
     context: *mut c_void,
 ) -> Result<Raw<T>, ReferenceError> {
-    let version = version.into();
-    if !services::is_host() {
-        return remote::reference_raw(name, version, context);
-    }
     // SAFETY: the caller's word.
     unsafe { Factory::process().reference_raw(name, version, context) }
 }
 
 /// Finds, loads, constructs and counts interfaces. Cheap to clone: a clone is the
 /// same factory.
+///
+/// Factories belong to programs: who is inside an interface is known there alone. In a library,
+/// [`Factory::process`] passes references on to the factory that has loaded it, as
+/// [`reference()`](crate::reference()) does; one that a library builds gives none
+/// ([`ReferenceError::InLibrary`]), and neither replaces anything.
 #[derive(Clone)]
 pub struct Factory {
     inner: Arc<Inner>,
@@ -337,6 +335,10 @@ impl Factory {
         version: impl Into<Version>,
         context: &Context,
     ) -> Result<Handle<C>, ReferenceError> {
+        if !services::is_host() {
+            self.of_program(name)?;
+            return remote::reference(name, version.into(), context);
+        }
         let gate = Inner::typed(&self.inner, name, version.into(), C::SIGNATURE, context)?;
         // SAFETY: `typed` counted it for us, and compared the signatures.
         Ok(unsafe { Handle::adopt(gate) })
@@ -357,9 +359,22 @@ impl Factory {
         version: impl Into<Version>,
         context: *mut c_void,
     ) -> Result<Raw<T>, ReferenceError> {
+        if !services::is_host() {
+            self.of_program(name)?;
+            return remote::reference_raw(name, version.into(), context);
+        }
         // SAFETY: the caller's word.
         let held = unsafe { Inner::raw(&self.inner, name, version.into(), context)? };
         Raw::from_held(held)
+    }
+
+    /// In a library: does it stand for a factory of the program?
+    #[cold]
+    fn of_program(&self, name: &str) -> Result<(), ReferenceError> {
+        match self.inner.number {
+            0 => Ok(()),
+            _ => Err(ReferenceError::InLibrary { name: name.to_owned() }),
+        }
     }
 
     /// References a raw table for C code, which may have none, and may release it on
@@ -536,6 +551,24 @@ impl Inner {
 
     /// A typed reference: a gate with a count for the caller.
     fn typed(
+        this: &Arc<Self>,
+        name: &str,
+        version: Version,
+        wanted: &Signature,
+        cx: &Context,
+    ) -> Result<*const GateHead, ReferenceError> {
+        let gate = Self::gate(this, name, version, wanted, cx)?;
+        // SAFETY: its count keeps it alive.
+        let may = Work::may_have(unsafe { &*gate });
+        may.inspect_err(|_| {
+            // SAFETY: the count goes back unused.
+            unsafe { release(gate) }
+        })?;
+        Ok(gate)
+    }
+
+    #[inline]
+    fn gate(
         this: &Arc<Self>,
         name: &str,
         version: Version,

@@ -40,8 +40,10 @@
 //!
 //! # Signals, forks
 //!
-//! A signal handler may call through a gate if its thread has called before (a
-//! first call allocates). A child of `fork` knows the forking thread's calls
+//! A signal handler may call through a gate if its thread has called before (a first
+//! call allocates, and so does one that is nested in eight) and does not replace just now:
+//! the handler would wait for what it has interrupted. A thread that replaces blocks
+//! signals, as lcr-control's do. A child of `fork` knows the forking thread's calls
 //! only, and its gates are open unless that thread itself held them.
 
 mod barrier;
@@ -108,9 +110,7 @@ pub struct InstanceHead {
     /// How many methods the table has.
     pub method_count: usize,
     gate: *const GateHead,
-    /// The transaction that holds this instance, or held it last.
-    transaction: AtomicU64,
-    spare: [usize; 3],
+    spare: [usize; 4],
     /// On its own line: pinning must not slow callers.
     pins: AtomicUsize,
     /// Calls that panicked, and those that returned an error.
@@ -242,7 +242,7 @@ impl GateHead {
 
     /// The count of handles: kept by whoever hands them out, not by the gate.
     #[must_use]
-    pub fn refs(&self) -> &AtomicUsize {
+    pub(crate) fn refs(&self) -> &AtomicUsize {
         &self.refs
     }
 
@@ -401,7 +401,8 @@ impl GateHead {
     ///
     /// `new` must be an instance built for this gate, that stays alive until it
     /// stands behind the gate no more and [`wait_quiet`] found it quiet. Only one
-    /// thread may replace at a time, and the gate must not be held.
+    /// thread may replace at a time, the gate must not be held, and this copy of the
+    /// crate must be the program's: a library's does not see who is inside.
     pub unsafe fn swap(&self, new: *const InstanceHead) -> Result<*const InstanceHead, BarrierRefused> {
         check_barrier()?;
         // SAFETY: the caller's word; the barrier was not refused.
@@ -484,8 +485,7 @@ impl InstanceHead {
             methods,
             method_count,
             gate,
-            transaction: AtomicU64::new(0),
-            spare: [0; 3],
+            spare: [0; 4],
             pins: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -508,7 +508,11 @@ impl InstanceHead {
     }
 
     /// Gives a pin back. Says whether it was the last one.
-    pub fn unpin(&self) -> bool {
+    ///
+    /// # Safety
+    ///
+    /// The pin must be the caller's to give.
+    pub unsafe fn unpin(&self) -> bool {
         let before = self.pins.fetch_sub(1, Ordering::AcqRel);
         debug_assert_ne!(before, 0, "a pin on `{}` was given back twice", self.gate().name());
         before == 1

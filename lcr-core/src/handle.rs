@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 
 use crate::abi::{Abi, Frame};
 use crate::contract::{Contract, Signature};
-use crate::factory::Gate;
+use crate::factory::{self, Gate};
 use crate::gate::{Entered, GateHead, InstanceHead};
 use crate::services::{self, Message};
 use crate::text::Piece;
@@ -273,7 +273,9 @@ pub(crate) unsafe extern "C" fn gate_last(gate: *const GateHead) {
 }
 
 /// The host's side of the last pin of an instance.
-pub(crate) unsafe extern "C" fn instance_last(_: *const InstanceHead) {}
+pub(crate) unsafe extern "C" fn instance_last(_: *const InstanceHead) {
+    factory::unpinned();
+}
 
 // SAFETY: a handle crosses as its gate with one count; both sides agree on the
 // contract's name, and the receiver compares the provider's signature with its own

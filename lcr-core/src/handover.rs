@@ -85,6 +85,10 @@ pub trait Handover: Sized {
     /// Writes what the next version needs. Nobody is calling meanwhile. The object
     /// must stay usable: if a later step fails, it goes on serving.
     ///
+    /// All callers wait for as long as this takes, and [`restore`](Self::restore): no deadline
+    /// ends either. So they wait for nobody, least of all for a thread that may be calling
+    /// what is held; a call that they make themselves is refused.
+    ///
     /// # Errors
     ///
     /// Whatever keeps it from being saved; the replacement is then undone.
@@ -202,6 +206,9 @@ impl State {
 
     /// The section `name`, to be written; an empty one if there is none. `version`
     /// is the schema's.
+    ///
+    /// Sections are few, each with all of its kind: they are looked up one after the
+    /// other, while calls wait.
     pub fn section(&mut self, name: &str, version: u32) -> &mut Section {
         let at = self.sections.iter().position(|s| s.name == name).unwrap_or_else(|| {
             self.sections.push(Section {

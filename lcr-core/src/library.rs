@@ -96,7 +96,9 @@ impl Candidate {
     /// [`LoadError::Link`] from the dynamic linker; [`LoadError::NoEntry`] and
     /// [`LoadError::Abi`] as [`Object::enter`], the object being unmapped then.
     pub fn load(self) -> Result<Library, LoadError> {
-        self.map()?.enter(services::offered_by_process()).map_err(|refused| {
+        // SAFETY: they are this program's.
+        let entered = unsafe { self.map()?.enter(services::offered_by_process()) };
+        entered.map_err(|refused| {
             let NotEntered { error, mut object } = *refused;
             // SAFETY: of the object only ELF constructors have run, and at most an entry
             // that refused our services: nobody has anything of it.
@@ -119,11 +121,15 @@ impl Candidate {
 impl Object {
     /// Calls the object's own entry symbol.
     ///
+    /// # Safety
+    ///
+    /// The services must be a program's own, or a true copy of them.
+    ///
     /// # Errors
     ///
     /// [`LoadError::NoEntry`] if it has none; [`LoadError::Abi`] if it was made for
     /// another version of the border. Both with the object.
-    pub fn enter(self, services: &'static Services) -> Result<Library, Box<NotEntered>> {
+    pub unsafe fn enter(self, services: &'static Services) -> Result<Library, Box<NotEntered>> {
         let path = self.path().to_path_buf();
         let Some(entry) = self.symbol(entry::ENTRY) else {
             let found = match self.foreign_symbol(entry::ENTRY) {

@@ -40,8 +40,13 @@ unsafe impl Send for Registration {}
 
 impl Registration {
     /// The registration of `comp`.
+    ///
+    /// # Safety
+    ///
+    /// The descriptor must be true: what it points to is there for as long as the program
+    /// is, and its functions are what a factory takes them for, C's or the derive's.
     #[must_use]
-    pub const fn new(
+    pub const unsafe fn new(
         comp: &'static Comp,
         name: &'static str,
         package: &'static str,

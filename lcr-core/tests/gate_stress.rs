@@ -238,7 +238,8 @@ impl Caller {
                 head.head.pin();
                 self.leave(entered);
                 self.check(head, "pinned");
-                head.head.unpin();
+                // SAFETY: it was pinned above.
+                unsafe { head.head.unpin() };
             }
             3 | 4 => {
                 let outer = self.enter(0);

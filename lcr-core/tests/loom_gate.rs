@@ -130,6 +130,7 @@ impl World {
     /// `slow::enter`, for a thread whose other cell, `inside`, may speak for it.
     fn enter(&self, gate: &Gate, cell: &AtomicUsize, inside: Option<&AtomicUsize>) -> usize {
         loop {
+            let turn = protocol::turn(&gate.turn);
             let seen = gate.cur.load(Ordering::Acquire);
             let entered = if seen & HELD == 0 {
                 protocol::publish(&gate.cur, cell, seen, || self.light())
@@ -138,7 +139,7 @@ impl World {
                     inside.is_some_and(|c| self.in_transaction(c))
                 })
             } else {
-                protocol::wait_while_held(&gate.cur, &gate.turn, |word, seen| gate.sleep(word, seen));
+                gate.sleep(&gate.turn, turn);
                 continue;
             };
             if entered {

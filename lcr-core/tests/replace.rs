@@ -315,3 +315,87 @@ fn what_is_called_off_before_the_switch_is_undone_at_once() -> Result<(), Refere
     assert_eq!((report.interfaces[0].to, counter.version(), counter.next()), (1, 1, 3));
     Ok(())
 }
+
+#[test]
+fn a_way_back_that_somebody_else_went_is_refused_with_what_serves() {
+    let factory = Factory::builder().without_environment().build();
+    let plain: Handle<dyn Counter> = factory.reference("plain", 0).unwrap();
+    factory.replace("plain").version(1).run().unwrap();
+    let (first, second) = (factory.rollback("plain"), factory.rollback("plain"));
+    first.run().unwrap();
+    assert_eq!(plain.version(), 0);
+    let error = second.run().unwrap_err().error;
+    assert!(matches!(&error, ReplaceError::Overtaken { from: 1, serving, .. } if *serving == [0]), "{error}");
+    assert!(
+        error.to_string().contains("somebody else has replaced that meanwhile: version 0 serves"),
+        "{error}"
+    );
+    assert_eq!(plain.version(), 0);
+}
+
+/// A version that would like to decorate the one before.
+#[lcr_core::component]
+pub mod rings {
+    use super::*;
+
+    /// A version.
+    #[derive(Interface)]
+    #[interface(name = "ring", version = 0, contract = dyn Counter)]
+    pub struct Zero;
+
+    /// A version.
+    #[derive(Interface)]
+    #[interface(name = "ring", version = 1, replaces(0), contract = dyn Counter)]
+    pub struct One(Handle<dyn Counter>);
+
+    impl Construct for Zero {
+        fn construct(_: &Context) -> Result<Self, BoxError> {
+            Ok(Zero)
+        }
+    }
+
+    impl Construct for One {
+        fn construct(_: &Context) -> Result<Self, BoxError> {
+            Ok(One(lcr_core::reference("ring", 0)?))
+        }
+    }
+
+    impl Counter for Zero {
+        fn version(&self) -> u32 {
+            0
+        }
+        fn next(&self) -> u64 {
+            0
+        }
+        fn wait_for(&self, _: u64) -> u32 {
+            0
+        }
+    }
+
+    impl Counter for One {
+        fn version(&self) -> u32 {
+            self.0.version()
+        }
+        fn next(&self) -> u64 {
+            self.0.next()
+        }
+        fn wait_for(&self, flag: u64) -> u32 {
+            self.0.wait_for(flag)
+        }
+    }
+}
+
+/// The handle would lead to itself after the switch.
+#[test]
+fn a_constructor_that_references_what_it_replaces_is_refused() {
+    let factory = Factory::process();
+    let ring: Handle<dyn Counter> = factory.reference("ring", 0).unwrap();
+    let error = factory.replace("ring").version(1).run().unwrap_err().error.to_string();
+    assert!(
+        error.contains("`ring` was referenced while it was being constructed on the same path: ring → ring"),
+        "{error}"
+    );
+    assert_eq!(ring.version(), 0);
+    let again: Handle<dyn Counter> = factory.reference("ring", 0).unwrap();
+    assert_eq!(again.version(), 0);
+}

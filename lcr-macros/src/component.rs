@@ -143,7 +143,10 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
                     _ => underived = true,
                 }
                 let ident = &item.ident;
-                offered.push(Offered::typed(cfg, quote! { #ident }));
+                let mut typed = Offered::typed(cfg, quote! { #ident });
+                // The derive refuses parameters, and nothing can be said of the type without.
+                typed.ty = typed.ty.filter(|_| item.generics.params.is_empty());
+                offered.push(typed);
             }
             Item::Mod(item) if item.attrs.iter().any(|a| a.path().is_ident("interface")) => {
                 if let Some(options) = refusals.take(raw::expand(item)) {
@@ -173,20 +176,25 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
         #[allow(unused_imports)]
         use ::lcr_core::prelude::*;
     });
+    // Where one of them is refused, the types count as registered all the same, lest each
+    // says that it is not.
+    let types = offered.iter().filter_map(|o| o.ty.as_ref().map(|ty| (&o.cfg, ty)));
+    let types = types.map(|(cfg, ty)| {
+        quote! { #(#cfg)* impl ::lcr_core::construct::InComponent for #ty {} }
+    });
+    let types = Item::Verbatim(quote! { #(#types)* });
     match refusals.settle() {
-        Ok(()) if underived => quote! { #module },
+        Ok(()) if underived => {
+            items.push(types);
+            quote! { #module }
+        }
         Ok(()) => {
             let described = described(&quote! { #name }, &offered);
             items.push(Item::Verbatim(described));
             quote! { #module }
         }
         Err(error) => {
-            // The types count as registered, lest each says again that it is not.
-            let types = offered.iter().filter_map(|o| o.ty.as_ref().map(|ty| (&o.cfg, ty)));
-            let types = types.map(|(cfg, ty)| {
-                quote! { #(#cfg)* impl ::lcr_core::construct::InComponent for #ty {} }
-            });
-            items.push(Item::Verbatim(quote! { #(#types)* }));
+            items.push(types);
             beside(module, &error)
         }
     }
@@ -251,13 +259,16 @@ fn described(name: &TokenStream, offered: &[Offered]) -> TokenStream {
             const INTERFACE_NOTES: &'static [&'static [::lcr_core::text::Piece]] = &[#(#notes)*];
             static COMPONENT: ::lcr_core::descriptor::Comp = ::lcr_core::descriptor::Comp::new(INTERFACES);
 
-            ::lcr_core::__register!(::lcr_core::registry::Registration::new(
-                &COMPONENT,
-                COMPONENT_NAME,
-                ::lcr_core::__private::known(::core::option_env!("CARGO_PKG_NAME")),
-                ::lcr_core::__private::known(::core::option_env!("CARGO_PKG_VERSION")),
-                ::core::module_path!(),
-            ));
+            // SAFETY: the descriptors are constants that the derive has written.
+            ::lcr_core::__register!(unsafe {
+                ::lcr_core::registry::Registration::new(
+                    &COMPONENT,
+                    COMPONENT_NAME,
+                    ::lcr_core::__private::known(::core::option_env!("CARGO_PKG_NAME")),
+                    ::lcr_core::__private::known(::core::option_env!("CARGO_PKG_VERSION")),
+                    ::core::module_path!(),
+                )
+            });
 
             #note
         };

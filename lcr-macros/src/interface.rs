@@ -72,7 +72,8 @@ fn implemented(input: &DeriveInput) -> syn::Result<TokenStream> {
                 const IFACE: ::lcr_core::descriptor::Iface = {
                     #statics
                     static TABLE: ::lcr_core::descriptor::TypedTable<<#contract as ::lcr_core::Contract>::Methods> =
-                        ::lcr_core::descriptor::TypedTable::new::<#ident, #contract>(#flags, #handover);
+                        // SAFETY: null, or the table of this very type.
+                        unsafe { ::lcr_core::descriptor::TypedTable::new::<#ident, #contract>(#flags, #handover) };
                     ::lcr_core::descriptor::Iface::typed(#c_name, #version, &REPLACES, &REQUIRES, &TABLE)
                 };
                 const NOTE: &'static [::lcr_core::text::Piece] = &[

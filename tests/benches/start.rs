@@ -113,7 +113,8 @@ macro_rules! component {
     ($($name:literal)*) => { $( const _: () = {
         static IFACES: [Iface; 1] = [Iface::raw($name, 0, &[], &NOTHING, None, None, &RAW)];
         static COMP: Comp = Comp::new(&IFACES);
-        lcr_core::__register!(Registration::new(&COMP, "generated", "start", "0.0.0", "start"));
+        // SAFETY: the descriptor is a constant, and true.
+        lcr_core::__register!(unsafe { Registration::new(&COMP, "generated", "start", "0.0.0", "start") });
     }; )* }
 }
 

@@ -65,7 +65,7 @@ fn a_missing_dependency_is_refused_with_its_path_before_any_constructor_runs() {
             said,
             format!(
                 "dependency: `missing.top` cannot be constructed, missing.top → missing.middle → nowhere: \
-                 no component offers `nowhere` any version; searched: the program, {}\nreleasing\n",
+                 no component offers any version of `nowhere`; searched: the program, {}\nreleasing\n",
                 searched.display()
             ),
             "{program}"

@@ -63,7 +63,7 @@ fn not_found_says_what_there_is_and_what_was_passed_over() {
         searching(&directory.path().join("missing")).reference::<dyn Thing>("you", Version::any()),
         &directory,
         "not-found",
-        "no component offers `you` any version; searched: the program, $D/missing; \
+        "no component offers any version of `you`; searched: the program, $D/missing; \
          passed over: $D/missing: No such file or directory (os error 2)",
     );
 }
@@ -121,7 +121,7 @@ fn dependency() {
         searching(directory.path()).reference::<dyn Thing>("lacks", 0),
         &directory,
         "dependency",
-        "`lacks` cannot be constructed, lacks → nowhere: no component offers `nowhere` any version; \
+        "`lacks` cannot be constructed, lacks → nowhere: no component offers any version of `nowhere`; \
          searched: the program, $D",
     );
 }

@@ -211,7 +211,7 @@ const FAULTS: &[Fault] = &[
         step: Step::Prepare,
         inject: |bench| said(bench.with("store_needy").run()),
         says: "`store` was not replaced (prepare): `store` cannot be constructed, store → nobody: no \
-            component offers `nobody` any version; nothing was searched: set LCR_PATH to the directories \
+            component offers any version of `nobody`; nothing was searched: set LCR_PATH to the directories \
             that hold libraries, or link the component in",
     },
     Fault {

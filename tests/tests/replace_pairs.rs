@@ -481,7 +481,7 @@ fn plan_makes_all_checks_and_runs_nothing() {
         ("store_strange", "version 1 does not fit the handles that are live: "),
         (
             "store_needy",
-            "`store` cannot be constructed, store → nobody: no component offers `nobody` any version",
+            "`store` cannot be constructed, store → nobody: no component offers any version of `nobody`",
         ),
         ("store_unrelated", "version 9 does not replace version 0"),
         ("store_without_state", "version 0 hands its state over and version 1 takes none"),
@@ -554,4 +554,22 @@ fn a_rollback_loads_the_very_file_that_served_or_refuses() {
     let failure = factory.rollback("plain").run().unwrap_err();
     assert!(matches!(failure.error, ReplaceError::Gone { .. }), "{failure}");
     assert_eq!(plain.version(), 1);
+}
+
+/// Who is inside what is known in the program alone.
+#[test]
+fn a_library_has_no_factory_of_its_own() {
+    let _alone = alone();
+    let factory = Factory::builder().without_environment().path(library("factories")).build();
+    script(|at| format!("the program was {at}"));
+    let factories = store(&factory, "factories", 0);
+    assert_eq!(factories.stay("process"), Ok("the program was asked".to_owned()));
+    let built = factories.stay("built").unwrap_err();
+    assert!(
+        built.starts_with("in-library: `inner` was referenced through a factory that a library"),
+        "{built}"
+    );
+    let replaced = factories.stay("plain").unwrap_err();
+    assert!(replaced.starts_with("a library asked for the replacement of `plain`"), "{replaced}");
+    no_script();
 }

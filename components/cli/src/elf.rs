@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// What a file asks of the dynamic linker.
@@ -31,7 +31,11 @@ const LONGEST: usize = 4096;
 
 impl Linkage {
     pub(crate) fn read(path: &Path) -> io::Result<Linkage> {
-        let file = File::open(path)?;
+        // Without O_NONBLOCK the open would wait for the other end of a pipe.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let header = take(&file, 0, 64)?;
         let count = u64::from(u16::from_le_bytes([header[56], header[57]]));
         let headers = take(&file, word(&header, 32), count * 56)?;

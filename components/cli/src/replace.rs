@@ -1,6 +1,7 @@
 //! `lcr replace`, `lcr plan` and `lcr rollback`: one transaction in a running program.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use lcr_control::client::{Client, Error};
 use serde_json::{Value, json};
@@ -28,10 +29,33 @@ pub(crate) struct Arguments {
     timeout: Option<u64>,
     /// Replaces another interface in the same transaction: all or none.
     #[arg(long, value_name = "INTERFACE[=FILE]")]
-    also: Vec<String>,
+    also: Vec<Also>,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// Another interface of the transaction, and its library.
+#[derive(Clone, Debug)]
+struct Also {
+    interface: String,
+    file: Option<PathBuf>,
+}
+
+impl FromStr for Also {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Also, Self::Err> {
+        let (interface, file) = match text.split_once('=') {
+            Some((_, "")) => return Err("no file stands behind the `=`: leave it out, or name a library"),
+            Some((interface, file)) => (interface, Some(PathBuf::from(file))),
+            None => (text, None),
+        };
+        if interface.is_empty() {
+            return Err("no interface is named");
+        }
+        Ok(Also { interface: interface.to_owned(), file })
+    }
 }
 
 /// Which way back.
@@ -62,12 +86,8 @@ fn ask(method: &str, arguments: &Arguments, output: &mut Output) -> crate::Resul
     let named = |file: &Option<PathBuf>| file.as_deref().map(target::absolute).transpose();
     let file = named(with)?;
     let mut others = Vec::new();
-    for other in also {
-        let (interface, file) = match other.split_once('=') {
-            Some((interface, file)) => (interface, Some(target::absolute(Path::new(file))?)),
-            None => (other.as_str(), None),
-        };
-        others.push(json!({"interface": interface, "file": file}));
+    for Also { interface, file } in also {
+        others.push(json!({"interface": interface, "file": named(file)?}));
     }
     let parameters = json!({
         "interface": interface,

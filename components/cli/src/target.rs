@@ -49,10 +49,18 @@ pub(crate) fn list(socket: &Path) -> Result<Value, Error> {
     client.call("List", json!({}))
 }
 
-/// Connects to the program that is meant.
+/// Connects to the program that is meant, and sees that it answers: one that is stopped would
+/// be waited for without end, for it cannot be said how long what is asked of it takes.
 pub(crate) fn connect(target: &str) -> crate::Result<Client> {
     let socket = socket(target)?;
-    Client::connect(&socket).map_err(|error| refusal(target, &error))
+    let connect = || {
+        let mut client = Client::connect(&socket)?;
+        client.timeout(Some(PATIENCE))?;
+        client.call("List", json!({}))?;
+        client.timeout(None)?;
+        Ok(client)
+    };
+    connect().map_err(|error| refusal(target, &error))
 }
 
 /// The socket of the program that is meant.
@@ -108,6 +116,10 @@ pub(crate) fn refusal(target: &str, error: &Error) -> Refusal {
     use std::io::ErrorKind;
     match error {
         Error::Connect { path: socket, source } => match source.kind() {
+            ErrorKind::ConnectionRefused if !is_socket(socket) => {
+                Refusal::new(format!("{} is no socket", path(socket)))
+                    .detail("name a program by its pid, its name, or the socket that it printed")
+            }
             ErrorKind::ConnectionRefused => {
                 Refusal::new(format!("nobody listens on {} any more", path(socket)))
                     .detail("the program has ended, and the next one to start removes its socket")
@@ -129,6 +141,12 @@ pub(crate) fn refusal(target: &str, error: &Error) -> Refusal {
             .detail("did it end? if not, ask once more"),
         _ => Refusal::new(error),
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    // One that has gone meanwhile was one.
+    std::fs::metadata(path).map_or(true, |status| status.file_type().is_socket())
 }
 
 /// A file as the program has to open it.

@@ -379,6 +379,11 @@ impl Server {
             Call::Rollback { interface, timeout } => Job::Rollback { interface, timeout },
         };
         let client = &mut self.clients[at];
+        if !oneway && client.has_hung_up() {
+            // What it has asked for it does not want any more.
+            client.is_gone = true;
+            return;
+        }
         let cancelled = Arc::default();
         match self.workshop.start(client.number, client.uid, job, Arc::clone(&cancelled)) {
             Ok(()) => client.doing = Doing::Working { cancelled, oneway },
@@ -550,6 +555,14 @@ impl Client {
         let hung_up = flags.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
         let is_heard = flags.contains(PollFlags::IN) || self.is_free() && self.has_more();
         self.is_gone |= hung_up && !is_heard;
+    }
+
+    /// Whether nobody is there to be answered. (One that only sends no more is.)
+    fn has_hung_up(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok()
+            && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL)
     }
 
     fn read(&mut self) {

@@ -192,7 +192,7 @@ pub enum Error {
         "another program listens on the abstract socket `lcr.socket`: only one can; stop that one, or start without `legacy`"
     )]
     LegacyTaken,
-    /// This crate is in a library, whose own factory is empty.
+    /// This crate is in a library: it would show the library, and not the program.
     #[error("lcr-control was called in a library: only the program itself can be asked; link it in there")]
     Library,
     /// The system refused.

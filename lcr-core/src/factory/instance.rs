@@ -533,6 +533,7 @@ impl Built {
         offer: Offer,
         dependencies: Dependencies,
     ) -> Result<Box<Self>, ReferenceError> {
+        let _work = Work::succeed(gate.head());
         let built = Self::new(gate.head(), offer, dependencies, gate.context())?;
         Ok(built.after(gate))
     }
@@ -552,6 +553,7 @@ impl Built {
         let Some(handover) = offer.handover().map(Carried) else {
             return Err(failed(&offer, "it does not hand state over".to_owned(), false));
         };
+        let _work = Work::succeed(gate.head());
         let built = Self::with(gate.head(), offer, dependencies, gate.context(), move |wire| {
             let handover = handover;
             // SAFETY: the table is the offer's own, which is alive; the context is lent

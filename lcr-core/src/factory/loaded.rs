@@ -246,7 +246,8 @@ impl Inner {
     fn map(&self, candidate: Candidate) -> Result<Arc<Loaded>, ReferenceError> {
         let (path, stamp) = (candidate.path().to_owned(), candidate.stamp());
         let services = self.services.get_or_init(|| services::offered(self.number));
-        let library = candidate.map()?.enter(services).map_err(|refused| {
+        // SAFETY: they are this factory's.
+        let library = unsafe { candidate.map()?.enter(services) }.map_err(|refused| {
             let NotEntered { error, mut object } = *refused;
             // SAFETY: of the object only ELF constructors have run, and at most an
             // entry that refused the services: nobody has anything of it.

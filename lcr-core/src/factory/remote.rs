@@ -145,7 +145,7 @@ unsafe fn answer(
 
 /// The kind as a constant, which outlives the error.
 fn kind_of(error: &ReferenceError) -> RawStr {
-    const KINDS: [&str; 12] = [
+    const KINDS: [&str; 13] = [
         "not-found",
         "duplicate",
         "contract",
@@ -158,6 +158,7 @@ fn kind_of(error: &ReferenceError) -> RawStr {
         "waited",
         "load",
         "static",
+        "in-library",
     ];
     RawStr::new(KINDS.iter().find(|k| **k == error.kind()).copied().unwrap_or("other"))
 }

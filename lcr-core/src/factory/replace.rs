@@ -57,6 +57,7 @@ use super::history::{Entry, Previous};
 use super::instance::GateRef;
 use super::offer::Offer;
 use super::{Factory, sweep};
+use crate::services;
 
 /// How long a replacement waits for callers to leave, unless it is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -351,6 +352,10 @@ impl Replacement {
     /// Chooses and checks everything, before anything is loaded.
     fn choices(&self) -> Result<Vec<Choice>, Failure> {
         let inner = &self.factory.inner;
+        if !services::is_host() {
+            let interface = self.asks[0].interface.clone();
+            return Err(self.failure(Step::Prepare, ReplaceError::InLibrary { interface }));
+        }
         let mut choices: Vec<Choice> = Vec::new();
         for ask in &self.asks {
             let fail = |error| Failure::new(&ask.interface, Step::Prepare, error);

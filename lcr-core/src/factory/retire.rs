@@ -4,7 +4,8 @@
 //! only the old instance, not the replacement: it is handed to one thread that
 //! looks after all such instances, and ends when there are none.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::instance::{Built, GateRef};
@@ -63,13 +64,28 @@ struct Waiting {
 }
 
 static WAITING: Mutex<Waiting> = Mutex::new(Waiting { old: Vec::new(), has_thread: false });
+/// Whether somebody waits for an instance at all,
+static IS_WAITED: AtomicBool = AtomicBool::new(false);
+/// and what tells the thread that it is worth a look.
+static LOOK: Condvar = Condvar::new();
 
 fn waiting() -> MutexGuard<'static, Waiting> {
     WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How often they are looked at.
+/// How long until they are looked at again: this at first, and the double each time, up to
+/// the longest. Who was inside says nothing when it leaves; who had one pinned does.
 const PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The last pin of an instance is gone.
+#[inline]
+pub(crate) fn unpinned() {
+    if IS_WAITED.load(Ordering::SeqCst) {
+        drop(waiting());
+        LOOK.notify_all();
+    }
+}
 
 /// Sees to it that a thread waits, if there is something to wait for. Where none
 /// can be started, they are looked at again at the next replacement.
@@ -78,25 +94,35 @@ fn look_again() {
     if !waiting.old.is_empty() && !waiting.has_thread {
         waiting.has_thread =
             std::thread::Builder::new().name("lcr-retire".to_owned()).spawn(wait_for_all).is_ok();
+    } else {
+        LOOK.notify_all();
     }
 }
 
 fn wait_for_all() {
+    let mut pause = PAUSE;
     loop {
-        let gone: Vec<Leaving> = {
-            let mut waiting = waiting();
-            if waiting.old.is_empty() {
-                waiting.has_thread = false;
-                return;
-            }
-            let now = Instant::now();
-            // No component's code runs here; it does when they are dropped.
-            waiting.old.extract_if(.., |old| old.is_quiet(Some(now))).collect()
-        };
-        if gone.is_empty() {
-            std::thread::sleep(PAUSE);
+        let mut waiting = waiting();
+        if waiting.old.is_empty() {
+            IS_WAITED.store(false, Ordering::SeqCst);
+            waiting.has_thread = false;
+            return;
         }
-        drop(gone);
+        // Before the look: a pin that goes after it finds this.
+        IS_WAITED.store(true, Ordering::SeqCst);
+        let now = Instant::now();
+        // No component's code runs here; it does when they are dropped.
+        let gone: Vec<Leaving> = waiting.old.extract_if(.., |old| old.is_quiet(Some(now))).collect();
+        if gone.is_empty() {
+            let all = waiting.old.len();
+            let (waiting, _) = LOOK.wait_timeout(waiting, pause).unwrap_or_else(PoisonError::into_inner);
+            let is_news = waiting.old.len() != all;
+            pause = if is_news { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        } else {
+            drop(waiting);
+            pause = PAUSE;
+            drop(gone);
+        }
     }
 }
 

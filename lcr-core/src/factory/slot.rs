@@ -19,11 +19,14 @@
 //! What is constructed at each reference has no slot, and cannot wait; but its
 //! constructor could reference it again, and again, until the stack is full. So
 //! [`Work::once`] refuses it where the same line constructs it already.
+//!
+//! The successor of what serves is constructed while that is live, and a handle to it would
+//! lead to the successor itself before long: [`Work::succeed`] has such references refused.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -240,6 +243,22 @@ struct Step {
     name: Cow<'static, str>,
     /// What is constructed or released, where that is one for each reference.
     once: Option<(Once, &'static str)>,
+    /// The address of the gate, where it is a successor that is constructed; else 0.
+    gate: usize,
+}
+
+/// How many successors are being constructed.
+static SUCCEEDING: AtomicUsize = AtomicUsize::new(0);
+
+/// The construction of a successor.
+pub(crate) struct Succeeding {
+    _work: Work,
+}
+
+impl Drop for Succeeding {
+    fn drop(&mut self) {
+        SUCCEEDING.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What must not stand twice in a line: factory, and version of the step's name.
@@ -279,7 +298,32 @@ pub(crate) struct Work {
 
 impl Work {
     fn enter(name: &str) -> Work {
-        Self::step(Step { name: name.to_owned().into(), once: None })
+        Self::step(Step { name: name.to_owned().into(), once: None, gate: 0 })
+    }
+
+    /// The construction of what will stand behind `gate`.
+    pub(crate) fn succeed(gate: &GateHead) -> Succeeding {
+        SUCCEEDING.fetch_add(1, Ordering::Relaxed);
+        let gate_at = std::ptr::from_ref(gate).addr();
+        Succeeding { _work: Self::step(Step { name: gate.name().into(), once: None, gate: gate_at }) }
+    }
+
+    /// Refuses a reference to `gate` by who constructs what will stand behind it.
+    #[inline(always)]
+    pub(crate) fn may_have(gate: &GateHead) -> Result<(), ReferenceError> {
+        if SUCCEEDING.load(Ordering::Relaxed) == 0 { Ok(()) } else { Self::may_have_now(gate) }
+    }
+
+    #[cold]
+    fn may_have_now(gate: &GateHead) -> Result<(), ReferenceError> {
+        let (name, at) = (gate.name(), std::ptr::from_ref(gate).addr());
+        LINE.with_borrow(|line| {
+            if !line.steps().any(|step| step.gate == at) {
+                return Ok(());
+            }
+            let path = line.steps().map(|step| &*step.name).chain([name]).map(str::to_owned).collect();
+            Err(ReferenceError::Reentered { name: name.to_owned(), stage: "constructed", path })
+        })
     }
 
     #[inline(always)]
@@ -297,13 +341,13 @@ impl Work {
             {
                 return Err(error);
             }
-            Ok(line.enter(Step { name, once: Some(((factory, version), "constructed")) }))
+            Ok(line.enter(Step { name, once: Some(((factory, version), "constructed")), gate: 0 }))
         })
     }
 
     /// The release of something that has no slot.
     pub(crate) fn release(factory: u64, name: Cow<'static, str>, version: i32) -> Work {
-        Self::step(Step { name, once: Some(((factory, version), "released")) })
+        Self::step(Step { name, once: Some(((factory, version), "released")), gate: 0 })
     }
 
     /// Notes that this work waits for `other`, unless that waits for this one.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr::{self, null_mut};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::protocol;
@@ -19,6 +19,78 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 static HOLDER: AtomicU32 = AtomicU32::new(0);
 /// The gates it holds, for a child of `fork`.
 static HELD_GATES: AtomicPtr<GateHead> = AtomicPtr::new(null_mut());
+
+/// The instances of the hold that is going on. Their addresses are compared with what a
+/// thread's cells name, and never followed: a cell whose guard was forgotten
+/// ([`std::mem::forget`]) may name an instance that is gone.
+struct Listed {
+    /// Whose the addresses are; 0 while they change.
+    transaction: AtomicU64,
+    first: Addresses,
+}
+
+/// Some of them, zeros behind the last. Never freed: who reads them may be late.
+struct Addresses {
+    some: [AtomicUsize; 30],
+    next: AtomicPtr<Addresses>,
+}
+
+static LISTED: Listed = Listed { transaction: AtomicU64::new(0), first: Addresses::none() };
+
+impl Addresses {
+    const fn none() -> Self {
+        Addresses { some: [const { AtomicUsize::new(0) }; 30], next: AtomicPtr::new(null_mut()) }
+    }
+
+    fn next(&self) -> Option<&'static Addresses> {
+        // SAFETY: null, or a chunk that was leaked.
+        unsafe { self.next.load(Ordering::SeqCst).as_ref() }
+    }
+}
+
+impl Listed {
+    /// By the one thread that holds.
+    fn fill(&'static self, transaction: u64, instances: &[*const InstanceHead]) {
+        self.transaction.store(0, Ordering::SeqCst);
+        let mut all = instances.iter().map(|instance| instance.addr());
+        let mut chunk = &self.first;
+        loop {
+            for place in &chunk.some {
+                place.store(all.next().unwrap_or(0), Ordering::SeqCst);
+            }
+            chunk = match chunk.next() {
+                Some(next) => next,
+                None if all.len() == 0 => break,
+                None => {
+                    let next: &'static Addresses = Box::leak(Box::new(Addresses::none()));
+                    chunk.next.store(ptr::from_ref(next).cast_mut(), Ordering::SeqCst);
+                    next
+                }
+            };
+        }
+        self.transaction.store(transaction, Ordering::SeqCst);
+    }
+
+    /// Whether an instance of `transaction`, which holds its gates, is at `address`.
+    /// False if it has ended meanwhile.
+    fn has(&'static self, transaction: u64, address: usize) -> bool {
+        let is_its = || self.transaction.load(Ordering::SeqCst) == transaction;
+        let mut chunks = std::iter::successors(Some(&self.first), |chunk| chunk.next());
+        is_its()
+            && chunks.any(|chunk| chunk.some.iter().any(|at| at.load(Ordering::SeqCst) == address))
+            && is_its()
+    }
+}
+
+/// Whether the calling thread is inside an instance of the transaction that holds `gate`,
+/// as another of its cells than `but` says.
+pub(super) fn is_inside_transaction_of(gate: &GateHead, but: Option<&AtomicUsize>) -> bool {
+    let transaction = gate.transaction.load(Ordering::Acquire);
+    transaction != 0
+        && cells::own_cells_any(|cell, address| {
+            !but.is_some_and(|but| ptr::eq(but, cell)) && LISTED.has(transaction, address)
+        })
+}
 
 thread_local! {
     /// The transaction that this thread works for.
@@ -79,7 +151,8 @@ impl<'g> Hold<'g> {
     /// # Safety
     ///
     /// Until the hold ends nobody else may swap a gate of it or free an instance
-    /// behind it. No gate may be named twice.
+    /// behind it. No gate may be named twice. As for [`GateHead::swap`], this copy of the
+    /// crate must be the program's.
     pub unsafe fn begin(gates: &[&'g GateHead]) -> Result<Self, HoldRefused> {
         barrier::heavy()?;
         let holder = cells::tid();
@@ -96,15 +169,16 @@ impl<'g> Hold<'g> {
             match unsafe { instance.as_ref() } {
                 None => return Err(HoldRefused::NeverOpened(gate.name())),
                 Some(i) if i.inside() => return Err(HoldRefused::Inside(gate.name())),
-                Some(i) => i.transaction.store(transaction, Ordering::SeqCst),
+                Some(_) => {}
             }
             gate.transaction.store(transaction, Ordering::SeqCst);
             gate.waited.store(0, Ordering::Relaxed);
             hold.gates.push(gate);
             hold.instances.push(instance);
         }
-        // Every instance bears the number before the first gate is held: who is
-        // inside one must be known at the others.
+        // All instances are listed before the first gate is held: who is inside one must
+        // be known at the others.
+        LISTED.fill(transaction, &hold.instances);
         for gate in &hold.gates {
             gate.next_held.store(HELD_GATES.load(Ordering::Relaxed), Ordering::Relaxed);
             HELD_GATES.store(ptr::from_ref(*gate).cast_mut(), Ordering::Release);

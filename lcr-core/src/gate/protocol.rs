@@ -99,17 +99,13 @@ pub(crate) fn end_turn(turn: &AtomicU32) {
     turn.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Waits until the gate is no longer held. `wait` may return at any time, and
-/// must return when the word differs from what it is given.
+/// What a caller that finds the gate held sleeps on, until it differs. It must be read
+/// before the gate's word, and that before it is asked whose transaction holds the gate:
+/// then it differs as soon as that hold ends, and a caller never sleeps through the
+/// beginning of another one, which may be one that it is inside of.
 #[inline]
-pub(crate) fn wait_while_held(cur: &AtomicUsize, turn: &AtomicU32, mut wait: impl FnMut(&AtomicU32, u32)) {
-    loop {
-        let now = turn.load(Ordering::Acquire);
-        if cur.load(Ordering::Acquire) & HELD == 0 {
-            return;
-        }
-        wait(turn, now);
-    }
+pub(crate) fn turn(turn: &AtomicU32) -> u32 {
+    turn.load(Ordering::Acquire)
 }
 
 /// Looks once, after a heavy barrier, whether nobody is inside. `occupied` looks

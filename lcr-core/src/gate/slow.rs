@@ -2,11 +2,11 @@
 //! call, a held gate, counted calls, and processes without `membarrier` or
 //! whose host is not the executable.
 
-use std::ptr::{self, null, with_exposed_provenance};
+use std::ptr::null;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::protocol::{self, COUNTING, HELD};
-use super::{EnteredWire, GateHead, InstanceHead, barrier, cells, hold, instance_at};
+use super::{EnteredWire, GateHead, barrier, cells, hold, instance_at};
 
 /// # Safety
 ///
@@ -17,19 +17,20 @@ pub(super) unsafe extern "C" fn enter(gate: *const GateHead) -> EnteredWire {
     barrier::decide();
     let mut waited = false;
     loop {
+        let turn = protocol::turn(&gate.turn);
         let seen = gate.cur.load(Ordering::Acquire);
         let cell = if seen & HELD == 0 {
             cells::in_free_cell(|cell| protocol::publish(&gate.cur, cell, seen, barrier::light))
         } else if hold::is_worker_of(gate) {
             return EnteredWire { cell: null(), head: null() };
-        } else if is_inside_transaction_of(gate, None) {
+        } else if hold::is_inside_transaction_of(gate, None) {
             cells::in_free_cell(|cell| pass(gate, cell, seen))
         } else {
             if !waited {
                 gate.waited.fetch_add(1, Ordering::Relaxed);
                 waited = true;
             }
-            protocol::wait_while_held(&gate.cur, &gate.turn, wait);
+            wait(&gate.turn, turn);
             continue;
         };
         if let Some(cell) = cell {
@@ -46,23 +47,7 @@ pub(super) unsafe extern "C" fn enter(gate: *const GateHead) -> EnteredWire {
 fn pass(gate: &GateHead, cell: &AtomicUsize, seen: usize) -> bool {
     // The cell that is being filled is the thread's, too, but does not speak for
     // it: what it names is not known to be alive yet.
-    protocol::pass(&gate.cur, cell, seen, &hold::PASSES, || is_inside_transaction_of(gate, Some(cell)))
-}
-
-/// Whether a cell of this thread, other than `but`, names an instance of the
-/// transaction that holds the gate.
-fn is_inside_transaction_of(gate: &GateHead, but: Option<&AtomicUsize>) -> bool {
-    let transaction = gate.transaction.load(Ordering::Acquire);
-    transaction != 0
-        && cells::own_cells_any(|cell, address| {
-            if but.is_some_and(|but| ptr::eq(but, cell)) {
-                return false;
-            }
-            // SAFETY: the thread's own cell names it and was not left, so the
-            // instance is alive.
-            let instance = unsafe { &*with_exposed_provenance::<InstanceHead>(address) };
-            instance.transaction.load(Ordering::Acquire) == transaction
-        })
+    protocol::pass(&gate.cur, cell, seen, &hold::PASSES, || hold::is_inside_transaction_of(gate, Some(cell)))
 }
 
 /// Sleeps until `word` is no longer `seen`, or a little less.

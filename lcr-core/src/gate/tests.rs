@@ -210,7 +210,8 @@ fn pinned_instances_count_for_a_drain_that_asks() {
     let stuck = hold.wait_quiet(Some(Instant::now())).unwrap_err();
     assert!(stuck.to_string().contains("1 pinned instance in `pinned`"), "{stuck}");
     assert!(is_quiet(f.instances[0]));
-    assert!(f.instances[0].unpin());
+    // SAFETY: the pin that was made above.
+    assert!(unsafe { f.instances[0].unpin() });
     hold.wait_quiet(Some(Instant::now())).unwrap();
 }
 
@@ -412,5 +413,96 @@ mod machine {
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("test result: ok. "), "{said}");
         assert!(!said.contains(" 0 passed"), "{said}");
+    }
+}
+
+/// `mem::forget` is safe, so a cell may name an instance that is gone.
+#[test]
+fn what_a_forgotten_guard_names_is_compared_and_not_followed() {
+    let _alone = alone();
+    let held = Fixture::new("held");
+    let gate: &'static GateHead = Box::leak(Box::new(GateHead::new("gone")));
+    // SAFETY: the gate is leaked.
+    let head = unsafe { InstanceHead::new(ptr::without_provenance(1), ptr::null(), 0, gate) };
+    let head: *mut InstanceHead = Box::into_raw(Box::new(head));
+    // SAFETY: nobody calls through the gate once it is gone.
+    unsafe { gate.open(head) };
+    let (inside, is_inside) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let called = held.gate;
+    let caller = thread::spawn(move || {
+        mem::forget(gate.enter());
+        inside.send(()).unwrap();
+        may_go.recv().unwrap();
+        which(&called.enter())
+    });
+    is_inside.recv().unwrap();
+    // SAFETY: a guard is all that was ever had of it, and nobody has that any more.
+    drop(unsafe { Box::from_raw(head) });
+    // SAFETY: nothing else replaces.
+    let hold = unsafe { Hold::begin(&[called]) }.unwrap();
+    go.send(()).unwrap();
+    while hold.held_calls() == 0 {
+        thread::yield_now();
+    }
+    drop(hold);
+    assert_eq!(caller.join().unwrap(), 0);
+}
+
+/// More than are listed in one place, and fewer again.
+#[test]
+fn a_thread_inside_one_of_many_gates_passes_all() {
+    let _alone = alone();
+    let fixtures: Vec<Fixture> = (0..70).map(|_| Fixture::new("many")).collect();
+    for count in [70, 30, 31, 1] {
+        let gates: Vec<&'static GateHead> = fixtures[..count].iter().map(|f| f.gate).collect();
+        let (inside, is_inside) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let (first, last) = (gates[0], gates[count - 1]);
+        let caller = thread::spawn(move || {
+            let _entered = last.enter();
+            inside.send(()).unwrap();
+            may_go.recv().unwrap();
+            which(&first.enter())
+        });
+        is_inside.recv().unwrap();
+        // SAFETY: nothing else replaces.
+        let hold = unsafe { Hold::begin(&gates) }.unwrap();
+        go.send(()).unwrap();
+        assert_eq!(caller.join().unwrap(), 0);
+        assert_eq!(hold.held_calls(), 0, "{count} gates");
+    }
+}
+
+/// A caller that is inside one gate waits at another, and that is held again, together with
+/// the first, before it has woken: it is inside of that transaction, and passes.
+#[test]
+fn whose_a_hold_is_is_asked_anew_when_another_begins() {
+    let _alone = alone();
+    let (a, b) = (Fixture::new("left"), Fixture::new("right"));
+    let (left, right) = (a.gate, b.gate);
+    for round in 0..if cfg!(miri) { 5 } else { 300 } {
+        let (inside, is_inside) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let caller = thread::spawn(move || {
+            let _entered = right.enter();
+            inside.send(()).unwrap();
+            may_go.recv().unwrap();
+            which(&left.enter())
+        });
+        is_inside.recv().unwrap();
+        // SAFETY: nothing else replaces.
+        let first = unsafe { Hold::begin(&[left]) }.unwrap();
+        go.send(()).unwrap();
+        while first.held_calls() == 0 {
+            thread::yield_now();
+        }
+        drop(first);
+        // SAFETY: as above.
+        let second = unsafe { Hold::begin(&[left, right]) }.unwrap();
+        let quiet = second.wait_quiet(Instant::now().checked_add(Duration::from_secs(20)));
+        assert!(quiet.is_ok(), "round {round}: {quiet:?}");
+        drop(second);
+        assert_eq!(caller.join().unwrap(), 0);
     }
 }

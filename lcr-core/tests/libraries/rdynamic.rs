@@ -19,7 +19,8 @@ pub extern "C" fn lcr_v1_library(_: *const ()) -> *const () {
 #[linkme::distributed_slice(lcr_core::registry::COMPONENTS)]
 static REGISTRATION: Registration = {
     static COMP: Comp = Comp::new(&[]);
-    Registration::new(&COMP, "program", "rdynamic", "1.0.0", "rdynamic")
+    // SAFETY: it has no interfaces.
+    unsafe { Registration::new(&COMP, "program", "rdynamic", "1.0.0", "rdynamic") }
 };
 
 fn main() {

@@ -17,7 +17,16 @@ lcr_core::library!();
 #[linkme::distributed_slice(lcr_core::registry::COMPONENTS)]
 static REGISTRATION: Registration = {
     static COMP: Comp = Comp::new(&[]);
-    Registration::new(&COMP, "worker", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), module_path!())
+    // SAFETY: it has no interfaces.
+    unsafe {
+        Registration::new(
+            &COMP,
+            "worker",
+            env!("CARGO_PKG_NAME"),
+            env!("CARGO_PKG_VERSION"),
+            module_path!(),
+        )
+    }
 };
 
 /// Which build this is.

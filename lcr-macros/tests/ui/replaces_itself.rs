@@ -24,4 +24,30 @@ mod english {
     }
 }
 
+/// What is wrong with one is said of that alone.
+#[lcr_core::component]
+mod beside {
+    use super::Greeter;
+
+    #[derive(lcr_core::Interface)]
+    #[interface(name = "sound", version = 1, contract = dyn Greeter)]
+    pub struct Sound;
+
+    #[derive(lcr_core::Interface)]
+    #[interface(name = "itself", version = 1, contract = dyn Greeter, requires("itself"))]
+    pub struct Itself;
+
+    impl Construct for Sound {
+        fn construct(_: &Context) -> Result<Self, BoxError> {
+            Ok(Sound)
+        }
+    }
+
+    impl Greeter for Sound {
+        fn greet(&self, who: &str) -> String {
+            who.to_owned()
+        }
+    }
+}
+
 fn main() {}

@@ -10,7 +10,8 @@ use lcr_core::descriptor::{Comp, Iface, Names, RawTable};
 use lcr_core::registry::Registration;
 
 static TYPED: TypedTable<<dyn Work as Contract>::Methods> =
-    TypedTable::new::<Adder, dyn Work>(0, std::ptr::null());
+    // SAFETY: it has no state.
+    unsafe { TypedTable::new::<Adder, dyn Work>(0, std::ptr::null()) };
 static RAW: RawTable<1> = RawTable([function as *const c_void]);
 static NOTHING: Names<0> = Names::new([]);
 
@@ -46,7 +47,9 @@ pub(crate) fn components(count: usize) -> Vec<&'static Registration> {
             };
             let comp = Box::leak(Box::new(Comp::new(Box::leak(Box::new([iface])))));
             let name = leak(format!("component{number}"));
-            &*Box::leak(Box::new(Registration::new(comp, name, "bench", "0.1.0", "bench")))
+            // SAFETY: the descriptor is true, and stays.
+            let registration = unsafe { Registration::new(comp, name, "bench", "0.1.0", "bench") };
+            &*Box::leak(Box::new(registration))
         })
         .collect()
 }

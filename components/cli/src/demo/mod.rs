@@ -21,6 +21,8 @@ mod story;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use counter_api::CALLERS;
+
 use crate::output::Output;
 use checkout::Checkout;
 use load_part::Load;
@@ -35,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
     /// How many threads call; one for each core unless given.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<NonZeroU32>,
     /// Only the load, and its report as one JSON object.
     #[arg(long, conflicts_with = "serve")]
@@ -43,6 +45,12 @@ pub(crate) struct Arguments {
     /// Keeps a program running to try `lcr status`, `replace` and `rollback` on.
     #[arg(long, conflicts_with = "seconds")]
     serve: bool,
+}
+
+/// The sample counter knows its callers by number.
+fn threads(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.parse().ok().filter(|number: &NonZeroU32| number.get() as usize <= CALLERS);
+    number.ok_or_else(|| format!("wanted 1 to {CALLERS}, as many callers as the sample counter knows"))
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> crate::Result {
@@ -56,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> crate::Result {
         let checkout = Checkout::find().filter(|_| can_load);
         let libraries = checkout.map(|checkout| checkout.build(true)).transpose()?;
         let libraries = libraries.map(|built| built.counters.into()).unwrap_or_default();
-        let report = load(libraries)?.run()?;
+        let report = load(libraries).run()?;
         output.json(&report.json());
         return report.check();
     }
@@ -76,5 +84,5 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> crate::Result {
              directory nor this program's lies in one. In one, `cargo run --release --bin lcr -- demo` shows all of it.",
         );
     }
-    load_part::show(&mut story, load(libraries)?)
+    load_part::show(&mut story, load(libraries))
 }

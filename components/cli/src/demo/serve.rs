@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use counter_api::{CALLERS, Counter};
+use counter_api::Counter;
 use greeter_api::Greeter;
 use lcr_core::Handle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,9 +19,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) fn run(threads: Option<NonZeroU32>, output: &mut Output) -> crate::Result {
     let threads = threads.map_or(2, NonZeroU32::get);
-    if threads as usize > CALLERS {
-        return Err(Refusal::new(format!("the sample counter knows {CALLERS} callers at most")));
-    }
     // Before there is a socket to be left behind.
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
         .map_err(|error| Refusal::new(format!("cannot wait for an interrupt: {error}")))?;
@@ -39,7 +36,10 @@ pub(super) fn run(threads: Option<NonZeroU32>, output: &mut Output) -> crate::Re
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PAUSE) {
                 let ticket = counter.next(caller);
                 if ticket.number != number + 1 || ticket.generation < generation || !ticket.is_whole() {
-                    let _ = failed.send(format!("caller {caller} got {ticket:?} after number {number}"));
+                    let said = format!("caller {caller} got {ticket:?} after number {number}");
+                    // At once, for who watches; and again at the end.
+                    eprintln!("lcr: {said}");
+                    let _ = failed.send(said);
                 }
                 (number, generation) = (ticket.number, ticket.generation);
                 greeter.greet("Ada");

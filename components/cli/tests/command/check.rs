@@ -228,3 +228,18 @@ fn a_fully_static_host_loads_nothing() {
     let done = world.lcr(&["check", "--json", "--host", "static", "b.so"]);
     assert_eq!((done.code, &done.json()[0]["reasons"][0]["kind"]), (Some(1), &"static".into()));
 }
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let world = World::new();
+    world.program("greeter_dynamic");
+    let fifo = world.path().join("pipe.so");
+    lcr_tests::stdout(std::process::Command::new("mkfifo").arg(&fifo));
+    let done = world.lcr(&["check", "--host", "greeter_dynamic", "pipe.so"]);
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.err.contains("wanted a file, found a pipe") || done.err.contains("is a pipe"),
+        "{}",
+        done.err
+    );
+}

@@ -1,6 +1,7 @@
 //! `lcr status`, `plan`, `replace`, `rollback`, `history`, `watch` and `uic`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use rustix::process::Signal;
@@ -204,9 +205,14 @@ fn what_fails_exits_1_with_a_sentence_and_the_whole_report() {
              there is nothing to go back to\n  version 2 serves on\n"
         )
     );
-    for wrong in
-        [&["replace"][..], &["replace", "lcr"], &["watch"], &["replace", "lcr", "a", "--version", "x"]]
-    {
+    for wrong in [
+        &["replace"][..],
+        &["replace", "lcr"],
+        &["watch"],
+        &["replace", "lcr", "a", "--version", "x"],
+        &["replace", "lcr", "a", "--also", "=x"],
+        &["plan", "lcr", "a", "--also", "b="],
+    ] {
         assert_eq!(world.lcr(wrong).code, Some(2), "{wrong:?}");
     }
     program.end();
@@ -223,6 +229,8 @@ fn targets_that_are_not_there_are_told_apart() {
     let done = world.lcr(&["history", socket.to_str().unwrap()]);
     assert_eq!(done.code, Some(1));
     assert!(done.err.starts_with("lcr: nobody listens on [W]/run/"), "{}", done.err);
+    let done = world.lcr(&["status", "/etc/passwd"]);
+    assert_eq!((done.code, done.err.lines().next()), (Some(1), Some("lcr: /etc/passwd is no socket")));
     assert_eq!(world.lcr(&["status", "--json"]).ok().json(), json!([]));
     let own = std::process::id().to_string();
     let done = world.lcr(&["status", &own]);
@@ -249,10 +257,35 @@ fn a_program_that_is_stopped_delays_only_what_is_asked_of_it() {
     let done = world.lcr(&["status", "--json"]);
     assert_eq!(done.code, Some(1));
     assert_eq!(done.json().as_array().unwrap().len(), 1);
-    assert_eq!(done.err.lines().next().unwrap(), format!("lcr: {} does not answer", stopped.pid));
+    let is_silent = format!("lcr: {} does not answer", stopped.pid);
+    assert_eq!(done.err.lines().next().unwrap(), is_silent);
+    let pid = &*stopped.pid;
+    for asked in [&["history", pid][..], &["watch", pid], &["rollback", pid, "counter", "--timeout", "500"]] {
+        let done = world.lcr(asked);
+        assert_eq!((done.code, done.err.lines().next()), (Some(1), Some(&*is_silent)), "{asked:?}");
+    }
     stopped.signal(Signal::CONT);
     stopped.end();
     runs.end();
+}
+
+/// Also where the program sees what it has asked, and that it has gone, at once.
+#[test]
+fn what_a_client_has_asked_for_that_has_gone_is_not_done() {
+    let world = World::new();
+    let program = world.serve();
+    for _ in 0..30 {
+        program.signal(Signal::STOP);
+        let mut client = UnixStream::connect(&program.socket).unwrap();
+        let ask = b"{\"method\":\"io.lcr.Control.Replace\",\"parameters\":{\"interface\":\"counter\"}}\0";
+        client.write_all(ask).unwrap();
+        drop(client);
+        program.signal(Signal::CONT);
+        let history = world.lcr(&["history", "lcr", "--json"]).ok().json();
+        let done = history.as_array().unwrap().iter().filter(|entry| entry["result"] == "done").count();
+        assert_eq!(done, 0, "{history}");
+    }
+    program.end();
 }
 
 #[test]

@@ -21,6 +21,8 @@
 //! 7. [`close`](Driver::close) forgets a description, and gives up no lock that the
 //!    guest's process holds.
 
+use std::os::fd::OwnedFd;
+
 use lcr_core::Abi;
 
 use crate::error::{Error, Holder, Operation};
@@ -60,7 +62,9 @@ pub trait Driver: Send + Sync {
     /// with again, if the driver has any.
     fn release(&self, owner: Owner) -> Result<Option<String>, Error>;
 
-    /// The state as it is now, if the driver has any.
+    /// The state as it is now, if the driver has any. An error of the kind
+    /// [`Lost`](crate::Kind::Lost) if the guest's process has not got what it was granted
+    /// any more.
     fn inquire(&self, owner: Owner) -> Result<Option<String>, Error>;
 
     /// Forgets the owner. What its guest holds, its guest keeps. One that is not known
@@ -132,6 +136,14 @@ pub trait Driver: Send + Sync {
     fn cancel_in(&self, owner: Owner) -> Result<(), Error> {
         let _ = owner;
         Err(Error::unsupported(&self.about().interface, Operation::CancelMigrate))
+    }
+
+    /// Duplicates of what holds the owner's locks, where that is descriptors: whoever has
+    /// them keeps the locks though the guest's process has ended, for others that the guest
+    /// has left behind. None where there are no such, or they are in the guest's process.
+    fn descriptors(&self, owner: Owner) -> Result<Vec<OwnedFd>, Error> {
+        let _ = owner;
+        Ok(Vec::new())
     }
 }
 
@@ -238,6 +250,12 @@ macro_rules! forward_driver {
             }
             fn cancel_in(&self, owner: $crate::Owner) -> ::core::result::Result<(), $crate::Error> {
                 self.0.cancel_in(owner)
+            }
+            fn descriptors(
+                &self,
+                owner: $crate::Owner,
+            ) -> ::core::result::Result<::std::vec::Vec<::std::os::fd::OwnedFd>, $crate::Error> {
+                self.0.descriptors(owner)
             }
         }
     };

@@ -150,6 +150,19 @@ impl Error {
             .on(resource)
     }
 
+    /// The same, where the holding guest's own process, `ended`, has ended: the holder has
+    /// the lock from that.
+    #[must_use]
+    pub fn left_behind_by(self, ended: u32) -> Self {
+        let which = match self.holder.as_ref().and_then(|holder| holder.pid) {
+            Some(pid) => format!("process {pid}"),
+            None => "a process that cannot be seen".to_owned(),
+        };
+        self.with_hint(format!(
+            "{which} has it from the guest's own process, {ended}, which has ended: end what that has left behind"
+        ))
+    }
+
     /// This driver does not do that.
     #[must_use]
     pub fn unsupported(driver: &str, operation: Operation) -> Self {
@@ -349,6 +362,25 @@ mod tests {
         assert_eq!(
             Error::held("lock.file", Operation::Plug, &disk, Some(somebody)).to_string(),
             "lock.file: cannot plug disk /srv/a.img (shared): held by a process that is no guest of this driver (pid 7)"
+        );
+    }
+
+    #[test]
+    fn a_holder_that_was_left_behind_is_said_to_be() {
+        let disk = Resource::disk("/srv/a.img", Mode::Exclusive);
+        let holder = |pid| Some(Holder { name: Some("web".into()), pid, ..Holder::default() });
+        let held = |pid| Error::held("lock.file", Operation::Acquire, &disk, holder(pid)).left_behind_by(42);
+        let said = "has it from the guest's own process, 42, which has ended: end what that has left behind";
+        assert_eq!(
+            held(Some(43)).to_string(),
+            format!(
+                "lock.file: cannot acquire disk /srv/a.img (exclusive): held by guest web (pid 43); process 43 {said}"
+            )
+        );
+        assert!(
+            held(None)
+                .to_string()
+                .ends_with(&format!("held by guest web; a process that cannot be seen {said}"))
         );
     }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use lcr_core::Abi;
 
+use crate::error::{Error, Kind, Operation};
+
 /// How a guest comes to a driver.
 #[derive(Abi, Debug)]
 pub enum Opening {
@@ -39,6 +41,37 @@ pub struct Request {
     /// The program that does it, where the driver leaves that to a program. Without
     /// one the driver does what it can: it kills the guest's process.
     pub handler: Option<Program>,
+}
+
+impl Request {
+    /// Refuses what a driver cannot do that does not learn of a lost lock: any failure
+    /// action but `default` and `ignore`, and a program for it.
+    ///
+    /// # Errors
+    ///
+    /// Which action was asked for.
+    ///
+    /// ```
+    /// use lcr_lock::{OnFailure, Request};
+    ///
+    /// let request = |on_failure| Request { on_failure, ..Request::default() };
+    /// assert!(request(OnFailure::Ignore).has_no_failure_action("lock.file").is_ok());
+    /// assert_eq!(
+    ///     request(OnFailure::Pause).has_no_failure_action("lock.file").unwrap_err().to_string(),
+    ///     "lock.file: cannot acquire: the failure action `pause` was asked for, and this driver has none: \
+    ///      it does nothing when a lock is lost; use `ignore`, or a driver that has it, as lock.sanlock"
+    /// );
+    /// ```
+    pub fn has_no_failure_action(&self, driver: &str) -> Result<(), Error> {
+        let what = match (&self.handler, self.on_failure) {
+            (None, OnFailure::Default | OnFailure::Ignore) => return Ok(()),
+            (Some(handler), _) => format!("the program {} was named for lost locks", handler.path.display()),
+            (None, action) => format!("the failure action `{action}` was asked for"),
+        };
+        let reason = format!("{what}, and this driver has none: it does nothing when a lock is lost");
+        Err(Error::new(Kind::Unsupported, driver, Operation::Acquire, reason)
+            .with_hint("use `ignore`, or a driver that has it, as lock.sanlock"))
+    }
 }
 
 /// What is done to a guest whose lock is lost.

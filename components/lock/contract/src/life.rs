@@ -366,6 +366,9 @@ pub struct Acquired {
     grant: Grant,
 }
 
+/// How the reason begins where [`Acquired::start`] could not start the guest's command.
+pub const NOT_STARTED: &str = "the guest's command";
+
 impl Acquired {
     /// What was granted.
     #[must_use]
@@ -393,7 +396,7 @@ impl Acquired {
         let Acquired { open, grant } = self;
         inherit::on_start(&mut command, &grant.descriptors);
         let mut child = command.spawn().map_err(|error| {
-            let what = format!("the guest's command {} cannot be started", command.get_program().display());
+            let what = format!("{NOT_STARTED} {} cannot be started", command.get_program().display());
             Error::of_system(&open.driver.about().interface, Operation::Register, &what, &error)
         })?;
         match (Acquired { open, grant }).started(child.id()) {
@@ -523,9 +526,19 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// The driver cannot say.
+    /// The driver cannot say; or the guest has lost its locks ([`Kind::Lost`](crate::Kind::Lost)).
     pub fn state(&self) -> Result<String, Error> {
         Ok(self.open.driver.inquire(self.open.owner)?.unwrap_or_else(|| self.state.clone()))
+    }
+
+    /// Duplicates of what holds the guest's locks, where that is descriptors: whoever has
+    /// them keeps the locks when the guest's process has ended.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be duplicated.
+    pub fn descriptors(&self) -> Result<Vec<OwnedFd>, Error> {
+        self.open.driver.descriptors(self.open.owner)
     }
 
     /// Takes one more resource.

@@ -8,7 +8,7 @@ mod component;
 mod card;
 #[path = "../../file/src/keeper.rs"]
 mod keeper;
-#[path = "../../file/src/locks.rs"]
+#[path = "../../file/src/locks/mod.rs"]
 mod locks;
 #[path = "../../file/src/ofd.rs"]
 mod ofd;

@@ -25,6 +25,11 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
+    /// Ends it: it keeps nothing any more.
+    pub(crate) fn end(&self) {
+        process::kill(&self.process);
+    }
+
     /// Keeps these until the process `guest` has ended.
     pub(crate) fn start(guest: &OwnedFd, locks: &[BorrowedFd<'_>]) -> io::Result<Keeper> {
         let (tells, told) = pipe_with(PipeFlags::CLOEXEC)?;

@@ -21,15 +21,28 @@
 //! record stands in the lease. A process that locked without this driver is named by
 //! number and program. Otherwise the refusal says that the holder cannot be seen.
 //!
+//! # One disk under several names
+//!
+//! | the names | |
+//! |---|---|
+//! | links, hard links, ways through other directories | one lock: a file is known by its inode; with a `directory`, hard links have a lease each |
+//! | nodes of one block device (same device number) | one lock, on the node in `/dev` that the kernel has made; where `/dev` has none for it, each node has its own |
+//! | a disk and its partitions; a device and what device-mapper, LVM or RAID make of it; a file and a loop device on it | a lock each: they have different device numbers, and this driver does not know what lies on what. Give all guests the same of them |
+//! | one disk that several hosts call differently | one lease only if its path, links resolved, is the same on all |
+//!
 //! # What it cannot do
 //!
 //! * Locks are advice: a program that does not ask is not kept from the disk.
 //! * A guest that closes descriptors which it does not know gives its locks up. One that
 //!   has done so by the time it is registered gets a keeper, a process that holds them
-//!   for it (as for what is plugged later); one that does so later is not noticed.
-//! * Processes that the guest leaves behind have inherited its locks, too.
-//! * A lock cannot be lost but by its holder, so there is nothing to do on failure:
-//!   [`Request::on_failure`](lcr_lock::Request::on_failure) is not looked at.
+//!   for it (as for what is plugged later); one that does so later has them through its
+//!   manager alone, and whoever inquires when that has ended is told that they are lost.
+//! * Processes that the guest leaves behind have inherited its locks, too, if they have
+//!   not closed them. What they have not, plugged disks among it, its manager can hold for
+//!   them ([`descriptors`](lcr_lock::Driver::descriptors)).
+//! * A lock cannot be lost but by its holder, and nobody is told if a file system drops
+//!   it: of the [failure actions](lcr_lock::Request::on_failure), `ignore` is what it
+//!   does, and the others are refused.
 //! * A manager that attaches reaches a lock in the guest's process only where it may
 //!   trace that process; elsewhere unplugging and migrating are refused with that reason,
 //!   and the lock ends with the guest.

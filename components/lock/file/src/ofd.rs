@@ -69,6 +69,13 @@ pub(crate) fn older_holder(file: impl AsFd, exclusive: bool, offset: i64) -> Opt
     u32::try_from(found.l_pid).ok().filter(|pid| taken && *pid > 0)
 }
 
+/// Whether a lock is in the way. A descriptor that cannot take it can ask.
+pub(crate) fn is_taken(file: impl AsFd, exclusive: bool, offset: i64) -> bool {
+    let kind = if exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    let found = control(file, libc::F_OFD_GETLK, kind, offset);
+    found.is_ok_and(|found| i32::from(found.l_type) != libc::F_UNLCK)
+}
+
 fn control(
     file: impl AsFd,
     command: libc::c_int,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use lcr_lock::record::Record;
@@ -60,6 +60,21 @@ impl Seen {
     pub(crate) fn fetch(&self) -> io::Result<OwnedFd> {
         let process = open(self.pid)?;
         Ok(pidfd_getfd(process, self.number, PidfdGetfdFlags::empty())?)
+    }
+
+    /// Whether it is a [keeper](crate::keeper) that has it.
+    pub(crate) fn is_a_keepers(&self) -> bool {
+        program_of(self.pid).as_deref() == Some("lcr-lock-keeper")
+    }
+
+    /// Whether what the process starts has it, too.
+    pub(crate) fn is_inherited(&self) -> bool {
+        let text = fs::read_to_string(format!("/proc/{}/fdinfo/{}", self.pid, self.number));
+        let flags = text
+            .unwrap_or_default()
+            .lines()
+            .find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & libc::O_CLOEXEC.cast_unsigned() == 0)
     }
 
     /// The process of the guest that it is for, where the process says so.
@@ -129,6 +144,18 @@ fn locks_of(pid: u32, number: i32) -> Vec<(i64, bool)> {
             Some((start.parse().ok()?, kind == "WRITE"))
         })
         .collect()
+}
+
+/// Whether an open file of this process has a lock at that byte.
+pub(crate) fn has_lock(file: &OwnedFd, offset: i64) -> bool {
+    locks_of(std::process::id(), file.as_raw_fd()).iter().any(|(at, _)| *at == offset)
+}
+
+/// Whether it can be seen what is open in it.
+pub(crate) fn can_be_looked_into(pid: u32) -> bool {
+    let Ok(mut entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    !entries.any(|entry| entry.is_ok_and(|entry| fs::read_link(entry.path()).is_err_and(denied)))
 }
 
 /// Whether any lock is left in it.

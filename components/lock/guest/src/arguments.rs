@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
-use lcr_lock::{Mode, Resource, Uuid};
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use lcr_lock::{Lease, Mode, OnFailure, Resource, Uuid};
 
 /// Runs any command as a guest under a lock: no two write one disk.
 #[derive(Debug, Parser)]
@@ -53,12 +53,31 @@ pub(crate) struct Run {
     /// What it is on every host; a random one if none is given.
     #[arg(long, value_name = "U")]
     pub(crate) uuid: Option<Uuid>,
-    /// A disk that is for this guest alone, or shared with those that agree, or only read.
-    #[arg(long = "disk", value_name = "PATH[,shared|,readonly]")]
-    pub(crate) disks: Vec<Disk>,
+    #[command(flatten)]
+    pub(crate) needs: Needs,
+    /// What is done to the guest when a lock is lost: poweroff, restart, pause or ignore.
+    /// A driver that cannot do it refuses it; without this, it does what it does.
+    #[arg(long, value_name = "ACTION", default_value = "default", value_parser = on_failure)]
+    #[arg(hide_default_value = true)]
+    pub(crate) on_failure: OnFailure,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// What a guest needs.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Needs {
+    /// A disk that is for this guest alone, or shared with those that agree, or only read.
+    #[arg(long = "disk", value_name = "PATH[,shared|,readonly]")]
+    pub(crate) disks: Vec<Disk>,
+    /// A lease that was set up beforehand: NAME in LOCKSPACE (where the driver has such),
+    /// kept BYTES into the file or device PATH. A comma in a value is written twice.
+    #[arg(
+        long = "lease", value_parser = lease,
+        value_name = "NAME,path=PATH[,offset=BYTES][,lockspace=LOCKSPACE][,shared|,readonly]"
+    )]
+    pub(crate) leases: Vec<Lease>,
 }
 
 /// Shows the guests of this run directory. One that has ended unsupervised is shown
@@ -68,9 +87,26 @@ pub(crate) struct List {
     /// For programs.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) of: OfUser,
+    /// Those of all users, for root.
+    #[arg(long, conflicts_with = "user")]
+    pub(crate) all_users: bool,
+}
+
+/// Whose guest it is.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct OfUser {
+    /// Another user's guest, for root: done as that user.
+    #[arg(long, value_name = "USER", value_parser = crate::users::number)]
+    pub(crate) user: Option<u32>,
 }
 
 /// Supervises a guest that has lost its supervisor: it runs on, and is locked.
+///
+/// One that has lost its locks is not taken up: end it. One that stands still, since a
+/// migration failed and its locks were gone, has them taken again, and goes on; if it has
+/// its supervisor still, that does it, and this exits 0.
 ///
 /// Exits 0 when the guest has ended: how, only its parent is told. Ctrl-C ends this
 /// supervisor and not the guest.
@@ -80,17 +116,19 @@ pub(crate) struct Attach {
     pub(crate) name: Name,
 }
 
-/// Takes (unplug: gives up) disks of a guest that runs.
+/// Takes (unplug: gives up) disks and leases of a guest that runs.
 ///
 /// Plug before the guest gets the disk: refused, it must not. Unplug when the guest has
 /// given it up: where the lock cannot be, that is a warning, and it ends with the guest.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("what").args(["disks", "leases"]).required(true).multiple(true)))]
 pub(crate) struct Plug {
     /// The guest.
     pub(crate) name: Name,
-    /// The disk.
-    #[arg(long = "disk", required = true, value_name = "PATH[,shared|,readonly]")]
-    pub(crate) disks: Vec<Disk>,
+    #[command(flatten)]
+    pub(crate) needs: Needs,
+    #[command(flatten)]
+    pub(crate) of: OfUser,
 }
 
 /// Hands a guest over to another run directory, with its locks, and supervises it there.
@@ -101,7 +139,8 @@ pub(crate) struct Plug {
 /// what PROGRAM moves, as `qemu -incoming` does.
 ///
 /// Whatever fails before the locks have passed over, the guest goes on where it was, and
-/// this exits 125.
+/// this exits 125. Should its locks be gone by then, it stands still, and this says so.
+/// With COMMAND, a guest that has other processes than its own does not move.
 #[derive(Args, Debug)]
 pub(crate) struct Migrate {
     /// The guest.
@@ -109,6 +148,10 @@ pub(crate) struct Migrate {
     /// The other run directory: its LCR_RUNTIME_DIR.
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
+    /// A parameter for the driver there, in the place of the one that it has here: for
+    /// `sanlock`, the other host's host_id.
+    #[arg(long = "parameter", value_name = "KEY=VALUE")]
+    pub(crate) parameters: Vec<Parameter>,
     /// Moves what is in the guest, run by `sh -c`: with success, the guest stands still
     /// here and is whole there; with any other status, the migration is cancelled.
     /// LCR_GUEST_NAME, LCR_GUEST_UUID, LCR_GUEST_PID, LCR_GUEST_INCOMING_PID and
@@ -120,7 +163,8 @@ pub(crate) struct Migrate {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Ends a guest, supervised or not: SIGTERM, and after a while SIGKILL.
+/// Ends a guest, supervised or not: SIGTERM, and after a while SIGKILL; then, in the same
+/// way, what it has left behind. Its locks are held until nothing of it is left.
 #[derive(Args, Debug)]
 pub(crate) struct Stop {
     /// The guest.
@@ -128,6 +172,8 @@ pub(crate) struct Stop {
     /// How long it may take to end by itself.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     pub(crate) kill_after: u32,
+    #[command(flatten)]
+    pub(crate) of: OfUser,
 }
 
 #[derive(Args, Debug)]
@@ -231,6 +277,46 @@ impl FromStr for Disk {
     }
 }
 
+fn on_failure(word: &str) -> Result<OnFailure, String> {
+    OnFailure::of_word(word).ok_or_else(|| "the actions are poweroff, restart, pause and ignore".to_owned())
+}
+
+/// `NAME,path=PATH[,offset=BYTES][,lockspace=LOCKSPACE][,shared|,readonly]`.
+fn lease(text: &str) -> Result<Lease, String> {
+    // Two commas are one of a value; a NUL is in no argument.
+    let text = text.replace(",,", "\0");
+    let mut words = text.split(',').map(|word| word.replace('\0', ","));
+    let name = words.next().filter(|name| !name.is_empty() && !name.contains('='));
+    let name = name.ok_or("a lease begins with its name: NAME,path=PATH")?;
+    let mut lease =
+        Lease { name, lockspace: String::new(), path: PathBuf::new(), offset: 0, mode: Mode::Exclusive };
+    for word in words {
+        match word.split_once('=') {
+            Some(("path", path)) => {
+                lease.path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
+            }
+            Some(("lockspace", lockspace)) => lockspace.clone_into(&mut lease.lockspace),
+            Some(("offset", offset)) => {
+                lease.offset =
+                    offset.parse().map_err(|_| format!("the offset `{offset}` is no number of bytes"))?;
+            }
+            None if Mode::of_word(&word).is_some() => lease.mode = Mode::of_word(&word).unwrap_or_default(),
+            _ => {
+                return Err(format!(
+                    "`{word}` says nothing of a lease: there are path=PATH, offset=BYTES, lockspace=LOCKSPACE, shared, \
+                     readonly and exclusive"
+                ));
+            }
+        }
+    }
+    match lease.path.to_str() {
+        Some("") => Err(format!("the lease {} has no place: add path=PATH", lease.name)),
+        // It stands in records for programs, so it is text.
+        None => Err("the current directory is not UTF-8".to_owned()),
+        Some(_) => Ok(lease),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +331,34 @@ mod tests {
         let here = std::env::current_dir().unwrap().join("a");
         assert_eq!(disk("a").unwrap().0, here.to_str().unwrap());
         assert!(disk("").is_err());
+    }
+
+    #[test]
+    fn a_lease_has_a_name_and_a_place() {
+        let whole = Lease {
+            name: "web".into(),
+            lockspace: "LS".into(),
+            path: "/srv/a,b".into(),
+            offset: 1 << 20,
+            mode: Mode::Shared,
+        };
+        assert_eq!(lease("web,path=/srv/a,,b,offset=1048576,lockspace=LS,shared"), Ok(whole.clone()));
+        let plain = Lease { lockspace: String::new(), path: "/srv/a".into(), offset: 0, ..whole };
+        assert_eq!(lease("web,path=/srv/a,exclusive"), Ok(Lease { mode: Mode::Exclusive, ..plain.clone() }));
+        assert_eq!(lease("a,,b,path=/srv/a,shared"), Ok(Lease { name: "a,b".into(), ..plain.clone() }));
+        assert_eq!(lease("web,shared,path=/srv/a,,"), Ok(Lease { path: "/srv/a,".into(), ..plain }));
+        let here = std::env::current_dir().unwrap().join("a");
+        assert_eq!(lease("web,path=a").unwrap().path, here);
+        for (wrong, said) in [
+            ("", "a lease begins with its name"),
+            ("path=/srv/a", "a lease begins with its name"),
+            ("web", "the lease web has no place: add path=PATH"),
+            ("web,path=/a,rw", "`rw` says nothing of a lease: there are path=PATH"),
+            ("web,path=/a,offset=-1", "the offset `-1` is no number of bytes"),
+        ] {
+            let error = lease(wrong).unwrap_err();
+            assert!(error.starts_with(said), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -1,35 +1,143 @@
 //! `lcr-guest attach`: takes up a guest that has lost its supervisor.
+//!
+//! A guest that has lost its locks meanwhile is not taken up as if all were well: another
+//! one may have its disks. It is left as it is, `lost`, to be stopped; only where it stands
+//! still, since a migration that failed, are they taken again, and then it goes on. Such a
+//! guest may have a supervisor yet, which is asked to.
 
-use lcr_lock::life::Policy;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use lcr_lock::life::{Plugin, Policy, Running};
 use lcr_lock::{Driver as _, Grant};
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::arguments::Attach;
 use crate::directory::{Guests, Life};
+use crate::drivers;
+use crate::family;
 use crate::migrate::{Arrival, arrival};
+use crate::process::Process;
 use crate::record::{Record, State};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, note};
 use crate::run::runs_on;
+use crate::serve::{self, regain};
 use crate::supervise::{Origin, Post, Supervisor};
+use crate::wire::Client;
 
 pub(crate) fn run(Attach { name }: &Attach) -> crate::Result {
-    let post = Post::new(Guests::here()?)?;
+    let guests = Guests::here()?;
+    let known = guests.known(&name.0)?;
+    if known.state == State::Stopped && guests.life(&known) == Life::Supervised {
+        return resume(&guests, &known);
+    }
+    let post = Post::new(guests)?;
     let (mut record, was) = adopt(&post, &name.0)?;
-    if was == State::Leaving {
+    if matches!(was, State::Leaving | State::Stopped) {
         settle(&post, &record)?;
     }
     let plugin = post.driver(&mut record)?;
-    let guest = plugin.attach(&record.guest(), Grant::of_state(record.lock_state.as_str()));
-    let guest = guest.map_err(Refusal::new)?.child(Policy::default());
-    let guest = guest.map_err(|error| {
-        Refusal::new(error).detail("it was left as it is: a process that cannot be identified is not killed")
-    })?;
+    let guest = attached(&plugin, &record)?;
     if was == State::Starting && plugin.about().features.before_process {
         // Its supervisor was killed before it had said so.
         plugin.driver().register(guest.owner(), guest.pid()).map_err(Refusal::new)?;
     }
+    let moves = matches!(was, State::Leaving | State::Stopped).then_some(record.process).flatten();
+    take_up(&post, &plugin, &mut record, &guest, moves)?;
+    let kept = guest.descriptors().unwrap_or_default();
     let open = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name.0))?;
-    Supervisor::run(post, plugin, record, open, guest, Origin::Adopted)
+    Supervisor::run(post, plugin, record, open, guest, kept, Origin::Adopted)
+}
+
+/// The guest, as its driver finds it.
+fn attached(plugin: &Plugin, record: &Record) -> Result<Running, Refusal> {
+    let guest = plugin.attach(&record.guest(), Grant::of_state(record.lock_state.as_str()));
+    guest.map_err(Refusal::new)?.child(Policy::default()).map_err(|error| {
+        Refusal::new(error).detail("it was left as it is: a process that cannot be identified is not killed")
+    })
+}
+
+/// What holds the locks of a guest without a supervisor, as far as it can be had.
+pub(crate) fn descriptors(record: &Record) -> Vec<OwnedFd> {
+    let descriptors = || -> Result<Vec<OwnedFd>, Refusal> {
+        let plugin = drivers::load(&record.driver, &record.parameters)?;
+        attached(&plugin, record)?.descriptors().map_err(Refusal::new)
+    };
+    if drivers::only_looks(&record.driver) { descriptors().unwrap_or_default() } else { Vec::new() }
+}
+
+/// Whether a guest without a supervisor has lost its locks, as far as that can be seen.
+pub(crate) fn has_lost(record: &Record) -> bool {
+    let lost = || -> Result<bool, Refusal> {
+        let plugin = drivers::load(&record.driver, &record.parameters)?;
+        Ok(serve::has_lost(&attached(&plugin, record)?).is_some())
+    };
+    // While it starts, or moves, it is another's to say.
+    record.state == State::Running && drivers::only_looks(&record.driver) && lost().unwrap_or(false)
+}
+
+/// Sees to it that the guest has its locks. One that was about to move (`moves`) stands
+/// still, and goes on with them.
+fn take_up(
+    post: &Post,
+    plugin: &Plugin,
+    record: &mut Record,
+    guest: &Running,
+    moves: Option<Process>,
+) -> Result<(), Refusal> {
+    let name = record.name.clone();
+    let mut left = |state: State, refusal: Refusal| {
+        record.state = state;
+        match post.write(record) {
+            Ok(()) => refusal,
+            Err(unwritten) => refusal.detail(unwritten.reason),
+        }
+    };
+    match (serve::has_lost(guest), moves) {
+        (None, None) => Ok(()),
+        (Some(lost), moves) if !moves.is_some_and(Process::is_stopped) => Err(left(
+            State::Lost,
+            Refusal::new(lost)
+                .detail(format!(
+                    "guest {name} runs without its locks, and was left as it is, without a supervisor"
+                ))
+                .detail(format!(
+                    "end it before it spoils a disk that another one has: lcr-guest stop {name}"
+                )),
+        )),
+        (_, moves) => {
+            if let Err(error) = regain(plugin, guest) {
+                return Err(left(
+                    State::Stopped,
+                    Refusal::new(error)
+                        .detail(format!("guest {name} stands still (SIGSTOP), without its locks"))
+                        .detail(format!(
+                            "when they can be had, do that again; or end it: lcr-guest stop {name}"
+                        )),
+                ));
+            }
+            let Some(process) = moves else { return Ok(()) };
+            family::signal(record, Signal::CONT);
+            process.signal(Signal::CONT).map_err(|error| {
+                Refusal::new(format!("process {} cannot be sent SIGCONT: {error}", process.pid))
+            })
+        }
+    }
+}
+
+/// A guest that stands still, and has a supervisor.
+fn resume(guests: &Guests, record: &Record) -> crate::Result {
+    let name = &record.name;
+    let (answer, _) = Client::connect(guests, name)?.call("Resume", &json!({}))?;
+    match answer["moved"].as_str() {
+        Some(to) => note(format!("guest {name} has moved to {to}")),
+        None => note(format!(
+            "guest {name} has its locks again, and goes on; its supervisor is process {}",
+            record.supervisor.pid
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Makes this process the supervisor of a guest that has none. Answers where the guest
@@ -51,6 +159,15 @@ fn adopt(post: &Post, name: &str) -> Result<(Record, State), Refusal> {
                 .detail("nothing is locked for it; start it anew: lcr-guest run"));
         }
     };
+    if !process.is_alive() {
+        let left = family::shown(&family::of(&record));
+        return Err(Refusal::new(format!(
+            "guest {name}'s own process has ended, and has left others: {left}"
+        ))
+        .detail(format!(
+            "they have what they have inherited of its locks: lcr-guest stop {name} ends them"
+        )));
+    }
     if record.state == State::Arriving {
         return Err(Refusal::new(format!("guest {name} was on its way here, and did not arrive"))
             .detail(format!("its process {} has no locks: end it: lcr-guest stop {name}", process.pid)));
@@ -64,7 +181,7 @@ fn adopt(post: &Post, name: &str) -> Result<(Record, State), Refusal> {
 }
 
 /// The supervisor has ended in the middle of a migration: what the other side has written
-/// down decides.
+/// down decides. It stays here, if this answers no refusal.
 fn settle(post: &Post, record: &Record) -> Result<(), Refusal> {
     let Some((to, process)) = record.to.clone().zip(record.process) else { return Ok(()) };
     loop {
@@ -72,10 +189,14 @@ fn settle(post: &Post, record: &Record) -> Result<(), Refusal> {
             Arrival::Undecided(other) => {
                 crate::process::wait(&other, None);
             }
-            Arrival::Not => {
-                return process.signal(Signal::CONT).map_err(|error| {
-                    Refusal::new(format!("process {} cannot be sent SIGCONT: {error}", process.pid))
-                });
+            Arrival::Not => return Ok(()),
+            Arrival::Unknown(refusal) => {
+                let name = &record.name;
+                return Err(refusal
+                    .detail(format!("guest {name} was left as it is: it must not go on in two places"))
+                    .detail(format!(
+                        "when it can be known, do that again; or end it here: lcr-guest stop {name}"
+                    )));
             }
             Arrival::Arrived => {
                 let other = Guests::of(&to)?.record(&record.name)?;

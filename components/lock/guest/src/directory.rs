@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use lcr_control::place::Place;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat, renameat};
 
+use crate::family;
 use crate::process::Process;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -56,8 +57,16 @@ impl Drop for Locked<'_> {
 }
 
 fn refused(runtime: &Path, reason: &str) -> Refusal {
-    Refusal::new(format!("no guests can be recorded in {}: {reason}", runtime.display()))
-        .detail("set LCR_RUNTIME_DIR to a directory of your own")
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = runtime.metadata().ok().map(|metadata| metadata.uid()).filter(|owner| *owner != 0);
+    let refusal = Refusal::new(format!("no guests can be recorded in {}: {reason}", runtime.display()))
+        .detail("set LCR_RUNTIME_DIR to a directory of your own");
+    match owner {
+        Some(owner) if rustix::process::geteuid().is_root() => {
+            refusal.detail(format!("for that user's guests: list, stop, plug and unplug take --user {owner}"))
+        }
+        _ => refusal,
+    }
 }
 
 impl Guests {
@@ -180,7 +189,12 @@ impl Guests {
         if record.supervisor.is_alive() {
             return Life::Supervised;
         }
-        self.process(record).filter(|process| process.is_alive()).map_or(Life::Ended, Life::Unsupervised)
+        // It ends with the last of its processes.
+        let lives = |process: &Process| {
+            let record = || Record { process: Some(*process), ..record.clone() };
+            process.is_alive() || !family::of(&record()).is_empty()
+        };
+        self.process(record).filter(lives).map_or(Life::Ended, Life::Unsupervised)
     }
 
     /// Takes a name for a guest of this process. Those that have ended give it up.

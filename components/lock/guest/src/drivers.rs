@@ -16,6 +16,12 @@ pub(crate) fn interface(driver: &str) -> String {
     if driver.contains('.') { driver.to_owned() } else { format!("lock.{driver}") }
 }
 
+/// Whether it can be asked about a guest just to look: it needs no daemon that might not
+/// answer, and joins nothing for it.
+pub(crate) fn only_looks(interface: &str) -> bool {
+    ["lock.file", "lock.nop"].contains(&interface)
+}
+
 /// The driver, with its parameters.
 pub(crate) fn load(interface: &str, parameters: &[Parameter]) -> Result<Plugin, Refusal> {
     let context = parameters

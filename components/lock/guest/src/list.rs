@@ -8,9 +8,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::arguments::List;
+use crate::attach;
 use crate::directory::{Guests, Life};
-use crate::record::Record;
+use crate::record::{Record, State};
 use crate::refusal::{Refusal, plain};
+use crate::users;
 use crate::wire::Client;
 
 /// How long a supervisor may take to answer.
@@ -19,11 +21,28 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// than 65535 panics.
 const WIDEST: usize = 200;
 
-pub(crate) fn run(List { json }: &List) -> crate::Result {
-    // What is only looked at is not made.
-    let guests = match lcr_control::place::directory().join("guests").exists() {
-        true => Some(Guests::here()?),
-        false => None,
+pub(crate) fn run(List { json, of, all_users }: &List) -> crate::Result {
+    let (shown, failed) = match of.user {
+        None if !all_users => own()?,
+        user => users::guests(user)?,
+    };
+    let text = if *json { format!("{:#}\n", Value::from(shown)) } else { table(&shown) };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Refusal::new(format!("cannot write to standard output: {error}")))
+        }
+        _ => failed.map_or(Ok(ExitCode::SUCCESS), Err),
+    }
+}
+
+/// The guests of this run directory, and what cannot be read of them.
+fn own() -> crate::Result<(Vec<Value>, Option<Refusal>)> {
+    // What is only looked at is not made: one that is not there has none.
+    let there = lcr_control::place::directory().join("guests").symlink_metadata();
+    let guests = match there {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        // What else is wrong with it, it says.
+        _ => Some(Guests::here()?),
     };
     let mut shown = Vec::new();
     let mut failed = None;
@@ -36,13 +55,7 @@ pub(crate) fn run(List { json }: &List) -> crate::Result {
             Err(refusal) => failed = Some(refusal),
         }
     }
-    let text = if *json { format!("{:#}\n", Value::from(shown)) } else { table(&shown) };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Refusal::new(format!("cannot write to standard output: {error}")))
-        }
-        _ => failed.map_or(Ok(ExitCode::SUCCESS), Err),
-    }
+    Ok((shown, failed))
 }
 
 /// A guest as it is shown.
@@ -63,7 +76,8 @@ fn look(guests: &Guests, record: Record) -> Value {
         Life::Unsupervised(process) => {
             let process = Some(process);
             let state = match record.state {
-                crate::record::State::Arriving => "arriving",
+                State::Arriving | State::Stopped | State::Lost => record.state.word(),
+                _ if attach::has_lost(&record) => State::Lost.word(),
                 _ => "unsupervised",
             };
             (Record { process, ..record }, false, state)
@@ -84,7 +98,7 @@ fn look(guests: &Guests, record: Record) -> Value {
         value["supervisor_pid"] = Value::Null;
     }
     if let Some(all) = value.as_object_mut() {
-        for own in ["start", "supervisor_start", "lock_state", "parameters", "to"] {
+        for own in ["mark", "start", "supervisor_start", "lock_state", "parameters", "to"] {
             all.remove(own);
         }
     }
@@ -92,7 +106,11 @@ fn look(guests: &Guests, record: Record) -> Value {
 }
 
 fn table(guests: &[Value]) -> String {
-    let mut rows = vec![["NAME", "STATE", "PID", "SUPERVISOR", "DRIVER", "DISKS"].map(str::to_owned)];
+    // Where others' guests are asked for, it says whose each is.
+    let whose = guests.iter().any(|guest| guest["user"].is_u64());
+    let head = ["NAME", "STATE", "PID", "SUPERVISOR", "DRIVER", "DISKS"].map(str::to_owned);
+    let user = |user: &str| whose.then(|| user.to_owned());
+    let mut rows: Vec<Vec<String>> = vec![user("USER").into_iter().chain(head).collect()];
     for guest in guests {
         let number = |key: &str| guest[key].as_u64().map_or("-".to_owned(), |number| number.to_string());
         let text = |key: &str| plain(guest[key].as_str().unwrap_or_default());
@@ -103,22 +121,30 @@ fn table(guests: &[Value]) -> String {
                 Some(mode) => format!("{path},{mode}"),
             }
         });
-        let disks: Vec<String> = disks.collect();
-        rows.push([
+        let leases = guest["leases"].as_array().into_iter().flatten().map(|lease| {
+            let name = plain(lease["name"].as_str().unwrap_or_default());
+            match lease["mode"].as_str() {
+                Some("exclusive") | None => format!("lease:{name}"),
+                Some(mode) => format!("lease:{name},{mode}"),
+            }
+        });
+        let disks: Vec<String> = leases.chain(disks).collect();
+        let row = [
             text("name"),
             text("state"),
             number("pid"),
             number("supervisor_pid"),
             format!("{} {}", text("driver"), guest["driver_version"]),
             disks.join(" "),
-        ]);
+        ];
+        rows.push(user(&number("user")).into_iter().chain(row).collect());
     }
     let width = |column: usize| {
         let widest = rows.iter().map(|row| row[column].chars().count()).max();
         widest.unwrap_or(0).min(WIDEST)
     };
     // What comes last needs no room behind it.
-    let widths: Vec<usize> = (0..5).map(width).chain([0]).collect();
+    let widths: Vec<usize> = (0..rows[0].len() - 1).map(width).chain([0]).collect();
     rows.iter().fold(String::new(), |mut text, row| {
         let line = row.iter().zip(&widths).fold(String::new(), |mut line, (cell, width)| {
             // A text takes whatever is written to it.
@@ -139,11 +165,28 @@ mod tests {
         let guest = json!({
             "name": "web", "state": "running", "pid": 12, "supervisor_pid": null, "driver": "lock.file",
             "driver_version": 1, "disks": [{"path": "/a", "mode": "exclusive"}, {"path": "/b", "mode": "shared"}],
+            "leases": [{"name": "l", "mode": "exclusive"}],
         });
         assert_eq!(
             table(&[guest]),
             "NAME  STATE    PID  SUPERVISOR  DRIVER       DISKS\n\
-             web   running  12   -           lock.file 1  /a /b,shared\n"
+             web   running  12   -           lock.file 1  lease:l /a /b,shared\n"
+        );
+    }
+
+    #[test]
+    fn guests_of_several_users_say_whose_they_are() {
+        let guest = |user: u32| {
+            json!({
+                "name": "web", "state": "running", "pid": 12, "supervisor_pid": 11, "driver": "lock.file",
+                "driver_version": 1, "disks": [], "user": user,
+            })
+        };
+        assert_eq!(
+            table(&[guest(0), guest(1000)]),
+            "USER  NAME  STATE    PID  SUPERVISOR  DRIVER       DISKS\n\
+             0     web   running  12   11          lock.file 1\n\
+             1000  web   running  12   11          lock.file 1\n"
         );
     }
 

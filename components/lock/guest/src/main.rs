@@ -10,7 +10,9 @@
 //!
 //! 1. **A guest never runs without its locks.** They are taken before it starts, and the
 //!    kernel ties them to its process. A supervisor that is killed takes nothing along:
-//!    the guest runs on, locked, and `attach` makes another supervisor of it.
+//!    the guest runs on, locked, and `attach` makes another supervisor of it. Where a
+//!    failed migration cannot have them back, the guest stands still; one that has lost
+//!    them by itself is shown as such, and not taken up.
 //! 2. **A name is one guest.** In a run directory ([`directory`]) each guest has a
 //!    record; records change under the directory's lock, each as a whole. Processes are
 //!    known by number *and* start, so that no other process is taken for a guest.
@@ -18,15 +20,17 @@
 //!    its own user and root may use ([`serve`]), and ends with its guest.
 //! 4. **Migration never leaves two that write**, wherever it breaks off ([`migrate`]).
 //! 5. **The driver is not asked at the guest's end.** Locks end with the processes that
-//!    have inherited them: what a guest leaves behind keeps them for as long as it may
-//!    write.
+//!    have them; and a supervisor has them too, until the last process of its guest has
+//!    ended ([`family`]): what a guest leaves behind may write.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`run`], [`attach`], [`migrate`] | the three ways to become a guest's supervisor |
 //! | [`list`], [`plug`], [`stop`] | what can be asked about a guest, and of it |
 //! | [`supervise`], [`serve`] | what a supervisor does, and what it answers |
+//! | [`family`] | which processes are a guest's |
 //! | [`within`] | drivers that must be asked in the guest's own process |
+//! | [`users`] | root, who asks for other users' guests |
 //! | [`directory`], [`record`] | what is written down |
 //! | [`drivers`] | drivers that are compiled in, and those that are not |
 //! | [`wire`], [`signals`], [`process`], [`command`] | sockets, signals, processes, commands |
@@ -43,6 +47,7 @@ mod attach;
 mod command;
 mod directory;
 mod drivers;
+mod family;
 mod list;
 mod migrate;
 mod plug;
@@ -54,6 +59,7 @@ mod serve;
 mod signals;
 mod stop;
 mod supervise;
+mod users;
 mod wire;
 mod within;
 

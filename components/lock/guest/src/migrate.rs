@@ -17,7 +17,8 @@
 //! ```
 //!
 //! What fails before it has arrived is answered with Cancel: the source takes its locks
-//! back, and the guest goes on.
+//! back, and the guest goes on. If it cannot have them back, the guest does not: it stands
+//! still, `stopped`, until `attach` has them or `stop` ends it.
 //!
 //! # What holds, wherever it breaks off
 //!
@@ -26,7 +27,8 @@
 //! decided, the source waits for it; if it has ended, the process that it may have
 //! started is killed, its record removed, and the guest goes on at the source. So does a
 //! supervisor that takes the guest up at the source later. Until then the process at the
-//! source stands still: two never write.
+//! source stands still: two never write. Nor do others: a process of the guest besides its
+//! own is a refusal, before the locks pass over, where another process is to go on.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -43,10 +45,12 @@ use serde_json::json;
 use crate::arguments::Migrate;
 use crate::command;
 use crate::directory::Guests;
+use crate::family;
 use crate::plug;
 use crate::process::{self, Process};
 use crate::record::{Record, State};
 use crate::refusal::{Refusal, note};
+use crate::run::copies;
 use crate::signals::Signals;
 use crate::supervise::{Open, Origin, Post, Supervisor};
 use crate::wire::Client;
@@ -59,6 +63,8 @@ pub(crate) enum Arrival {
     Not,
     /// The destination is alive, as this process, and has not decided.
     Undecided(OwnedFd),
+    /// It cannot be looked up.
+    Unknown(Refusal),
 }
 
 /// What the record in `to` says of the guest that leaves, as `record`.
@@ -69,7 +75,7 @@ pub(crate) fn arrival(to: &Path, record: &Record) -> Arrival {
         let Some(other) = there.record(&record.name)?.filter(|other| other.uuid == record.uuid) else {
             return Ok(Arrival::Not);
         };
-        if matches!(other.state, State::Running | State::Leaving) {
+        if other.state != State::Arriving {
             return Ok(Arrival::Arrived);
         }
         if let Some(destination) = other.supervisor.open() {
@@ -85,12 +91,13 @@ pub(crate) fn arrival(to: &Path, record: &Record) -> Arrival {
         Ok(Arrival::Not)
     };
     decided().unwrap_or_else(|refusal| {
-        note(format!("{}: {}", to.display(), refusal.reason));
-        Arrival::Not
+        let Record { name, .. } = record;
+        let reason = format!("it cannot be known whether guest {name} has arrived in {}", to.display());
+        Arrival::Unknown(Refusal::new(format!("{reason}: {}", refusal.reason)))
     })
 }
 
-pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Result {
+pub(crate) fn run(Migrate { name, to, parameters, mover, command }: Migrate) -> crate::Result {
     command::check(&command)?;
     let here = Guests::here()?;
     let at_source = here.known(&name.0)?;
@@ -106,8 +113,10 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
     }
     let source = plug::connect(&here, &name.0)?;
     let post = Post::new(there)?;
+    let mark = if command.is_empty() { at_source.mark.clone() } else { family::mark()? };
     let mut record =
-        Record { process: None, supervisor: post.own, state: State::Arriving, ..at_source.clone() };
+        Record { process: None, supervisor: post.own, state: State::Arriving, mark, ..at_source.clone() };
+    parameters.into_iter().for_each(|parameter| record.set(parameter));
     let plugin = post.driver(&mut record)?;
     post.guests.claim(&record)?;
     let own = post.own;
@@ -120,7 +129,7 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
         prepared: false,
     };
     match migration.arrive(&mut record, mover.as_deref(), &command) {
-        Ok((guest, origin, open)) => {
+        Ok((guest, origin, open, kept)) => {
             if let Err(refusal) = source.call("Finish", &json!({})) {
                 // Nobody else does, then.
                 note(refusal.reason);
@@ -133,7 +142,7 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
                 here.forget(&name.0, at_source.supervisor);
             }
             note(format!("guest {name} has arrived in {}", to.display()));
-            Supervisor::run(post, plugin, record, open, guest, origin)
+            Supervisor::run(post, plugin, record, open, guest, kept, origin)
         }
         Err(refusal) => {
             // First the name: it has not arrived.
@@ -142,7 +151,14 @@ pub(crate) fn run(Migrate { name, to, mover, command }: Migrate) -> crate::Resul
                 if migration.prepared { source.call("Cancel", &json!({})).map(drop) } else { Ok(()) };
             Err(match cancelled {
                 Ok(()) => refusal.detail(format!("guest {name} goes on in {}", here.runtime().display())),
-                Err(cancel) => refusal.detail(cancel.reason),
+                Err(cancel) => {
+                    let reason = format!(
+                        "guest {name} does not go on in {}: {}",
+                        here.runtime().display(),
+                        cancel.reason
+                    );
+                    cancel.details.iter().fold(refusal.detail(reason), Refusal::detail)
+                }
             })
         }
     }
@@ -161,8 +177,8 @@ struct Migration<'a> {
 
 /// The guest's process over here, before the locks have passed over.
 enum Coming {
-    /// It is there, and waits.
-    Process(Incoming, Origin),
+    /// It is there, and waits. What holds its locks, as far as that is known before.
+    Process(Incoming, Origin, Vec<OwnedFd>),
     /// It waits for its command.
     Waiting(Incoming, Waiting),
     /// It is started when there are locks for it to inherit.
@@ -172,7 +188,7 @@ enum Coming {
 impl Coming {
     fn cancel(self) {
         match self {
-            Coming::Process(incoming, origin) => {
+            Coming::Process(incoming, origin, _) => {
                 incoming.cancel();
                 if let Origin::Started(child) = origin {
                     end(child);
@@ -180,7 +196,7 @@ impl Coming {
             }
             Coming::Waiting(incoming, waiting) => {
                 incoming.cancel();
-                end(waiting.into_child());
+                end(waiting.into_child().0);
             }
             Coming::Later(arriving, ..) => arriving.cancel(),
         }
@@ -200,10 +216,10 @@ impl Migration<'_> {
         record: &mut Record,
         mover: Option<&std::ffi::OsStr>,
         arguments: &[OsString],
-    ) -> Result<(Running, Origin, Open), Refusal> {
+    ) -> Result<(Running, Origin, Open, Vec<OwnedFd>), Refusal> {
         let mut arriving = self.plugin.arrive(&record.guest()).map_err(Refusal::new)?;
-        for disk in &record.disks {
-            arriving.add(&disk.resource()).map_err(Refusal::new)?;
+        for resource in record.resources() {
+            arriving.add(&resource).map_err(Refusal::new)?;
         }
         let parameters = json!({"to": self.to.to_str(), "same_process": arguments.is_empty()});
         let (answer, descriptors) = self.source.call("Prepare", &parameters)?;
@@ -220,9 +236,9 @@ impl Migration<'_> {
             coming.cancel();
             return Err(refusal);
         }
-        let (guest, origin) = self.complete(record, coming, grant)?;
+        let (guest, origin, kept) = self.complete(record, coming, grant)?;
         match self.post.running(record, &guest) {
-            Ok(open) => Ok((guest, origin, open)),
+            Ok(open) => Ok((guest, origin, open, kept)),
             Err(refusal) => {
                 if let Origin::Started(child) = origin {
                     end(child);
@@ -245,7 +261,7 @@ impl Migration<'_> {
             let process = at_source.process.ok_or_else(|| Refusal::new("the guest has no process yet"))?;
             record.process = Some(process);
             let incoming = arriving.started(process.pid).map_err(Refusal::new)?;
-            return Ok(Coming::Process(incoming, Origin::Adopted));
+            return Ok(Coming::Process(incoming, Origin::Adopted, Vec::new()));
         }
         if !plugin.about().features.before_process {
             let mut waiting = within::start(post, record, arguments, true)?;
@@ -254,7 +270,8 @@ impl Migration<'_> {
                 return Ok(Coming::Waiting(incoming, waiting));
             }
             waiting.let_go()?;
-            return Ok(Coming::Process(incoming, Origin::Started(waiting.into_child())));
+            let (child, kept) = waiting.into_child();
+            return Ok(Coming::Process(incoming, Origin::Started(child), kept));
         }
         let supervisor = arriving.supervisor().map_err(Refusal::new)?;
         let mut command = command::make(arguments, supervisor);
@@ -270,7 +287,7 @@ impl Migration<'_> {
         record.process = post.guests.process(record);
         let written = post.write(record);
         match written.and_then(|()| arriving.started(child.id()).map_err(Refusal::new)) {
-            Ok(incoming) => Ok(Coming::Process(incoming, Origin::Started(child))),
+            Ok(incoming) => Ok(Coming::Process(incoming, Origin::Started(child), Vec::new())),
             Err(refusal) => {
                 end(child);
                 Err(refusal)
@@ -287,6 +304,7 @@ impl Migration<'_> {
         command::tell(&mut command, record);
         let pid =
             |process: Option<Process>| process.map_or_else(String::new, |process| process.pid.to_string());
+        command.env(family::VARIABLE, family::OF_MOVER);
         command.env("LCR_GUEST_PID", pid(self.at_source.process));
         command.env("LCR_GUEST_INCOMING_PID", pid(record.process)).env("LCR_GUEST_TO", self.to);
         self.post.signals.restored_in(&mut command);
@@ -305,19 +323,30 @@ impl Migration<'_> {
         record: &mut Record,
         coming: Coming,
         grant: Grant,
-    ) -> Result<(Running, Origin), Refusal> {
+    ) -> Result<(Running, Origin, Vec<OwnedFd>), Refusal> {
+        let kept = |guest: &Running| guest.descriptors().map_err(Refusal::new);
         match coming {
-            Coming::Process(incoming, origin) => match incoming.complete(grant) {
-                Ok(guest) => Ok((guest, origin)),
+            Coming::Process(incoming, origin, before) => match incoming.complete(grant) {
+                Ok(guest) => match kept(&guest) {
+                    Ok(kept) => Ok((guest, origin, before.into_iter().chain(kept).collect())),
+                    Err(refusal) => {
+                        if let Origin::Started(child) = origin {
+                            end(child);
+                        }
+                        Err(refusal)
+                    }
+                },
                 Err(failed) => {
-                    Coming::Process(failed.guest, origin).cancel();
+                    Coming::Process(failed.guest, origin, before).cancel();
                     Err(Refusal::new(failed.error))
                 }
             },
             Coming::Waiting(incoming, mut waiting) => match incoming.complete(grant) {
                 Ok(guest) => {
+                    let kept = kept(&guest)?;
                     waiting.let_go()?;
-                    Ok((guest, Origin::Started(waiting.into_child())))
+                    let (child, before) = waiting.into_child();
+                    Ok((guest, Origin::Started(child), before.into_iter().chain(kept).collect()))
                 }
                 Err(failed) => {
                     Coming::Waiting(failed.guest, waiting).cancel();
@@ -330,10 +359,11 @@ impl Migration<'_> {
                     failed.guest.cancel();
                     Refusal::new(failed.error)
                 })?;
+                let kept = copies(guest.grant())?;
                 let (guest, child) = guest.start(command).map_err(Refusal::new)?;
                 drop(born);
                 record.process = self.post.guests.process(record);
-                Ok((guest, Origin::Started(child)))
+                Ok((guest, Origin::Started(child), kept))
             }
         }
     }

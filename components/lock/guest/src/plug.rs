@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use serde_json::json;
+use lcr_lock::Resource;
 
-use crate::arguments::Plug;
+use crate::arguments::{Disk, Needs, Plug};
 use crate::directory::{Guests, Life};
-use crate::record::disk_to_json;
+use crate::record::{called, resource_to_json};
 use crate::refusal::{Refusal, note};
 use crate::wire::Client;
 
@@ -18,14 +18,17 @@ pub(crate) fn unplug(arguments: Plug) -> crate::Result {
     ask(&arguments, "Unplug")
 }
 
-/// Asks for all disks: those before the first that is refused are plugged.
-fn ask(Plug { name, disks }: &Plug, method: &str) -> crate::Result {
+/// Asks for all, leases first: those before the first that is refused are plugged.
+fn ask(Plug { name, needs: Needs { disks, leases }, of }: &Plug, method: &str) -> crate::Result {
+    crate::users::become_owner(of, &name.0)?;
     let guests = Guests::here()?;
     let client = connect(&guests, &name.0)?;
-    for (at, disk) in disks.iter().enumerate() {
-        let (answer, _) = client.call(method, &json!({"disk": disk_to_json(disk)})).map_err(|refusal| {
-            disks[..at].iter().fold(refusal, |refusal, disk| {
-                refusal.detail(format!("done before that: {} {}", method.to_lowercase(), disk.path))
+    let leases = leases.iter().cloned().map(Resource::Lease);
+    let all: Vec<Resource> = leases.chain(disks.iter().map(Disk::resource)).collect();
+    for (at, resource) in all.iter().enumerate() {
+        let (answer, _) = client.call(method, &resource_to_json(resource)).map_err(|refusal| {
+            all[..at].iter().fold(refusal, |refusal, resource| {
+                refusal.detail(format!("done before that: {} {}", method.to_lowercase(), called(resource)))
             })
         })?;
         if let Some(warning) = answer["warning"].as_str() {

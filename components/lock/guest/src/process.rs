@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// A process: its number, and when it was started in the kernel's ticks. No other
 /// process has both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) start: u64,
@@ -42,6 +42,12 @@ impl Process {
         let pid = Pid::from_raw(self.pid.cast_signed())?;
         let opened = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         self.is_alive().then_some(opened)
+    }
+
+    /// Its number and what it runs, for people: `12 (sleep)`.
+    pub(crate) fn shown(self) -> String {
+        let program = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        format!("{} ({})", self.pid, program.trim_end())
     }
 
     /// Whether all of its threads are stopped, or it has ended.

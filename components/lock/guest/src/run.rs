@@ -1,19 +1,23 @@
 //! `lcr-guest run`: locks, starts, supervises.
 
-use lcr_lock::life::Plugin;
-use lcr_lock::{Request, Uuid};
+use std::os::fd::OwnedFd;
 
-use crate::arguments::Run;
+use lcr_lock::life::Plugin;
+use lcr_lock::{Grant, Uuid};
+
+use crate::arguments::{Needs, Run};
 use crate::command;
 use crate::directory::Guests;
 use crate::drivers;
+use crate::family;
 use crate::record::{Record, State};
 use crate::refusal::Refusal;
 use crate::supervise::{Origin, Post, Supervisor};
 use crate::within;
 
 pub(crate) fn run(arguments: Run) -> crate::Result {
-    let Run { driver, parameters, name, uuid, disks, command } = arguments;
+    let Run { driver, parameters, name, uuid, needs: Needs { disks, leases }, on_failure, command } =
+        arguments;
     command::check(&command)?;
     let uuid = match uuid {
         Some(uuid) => uuid,
@@ -23,12 +27,15 @@ pub(crate) fn run(arguments: Run) -> crate::Result {
     let mut record = Record {
         name: name.0,
         uuid,
+        mark: family::mark()?,
         process: None,
         supervisor: post.own,
         driver: drivers::interface(&driver),
         driver_version: 0,
         parameters,
         disks,
+        leases,
+        on_failure,
         state: State::Starting,
         lock_state: String::new(),
         to: None,
@@ -38,9 +45,9 @@ pub(crate) fn run(arguments: Run) -> crate::Result {
     let (name, own) = (record.name.clone(), post.own);
     let started = start(&post, &plugin, &mut record, &command);
     match started {
-        Ok((guest, origin)) => {
+        Ok((guest, origin, kept)) => {
             let open = post.running(&mut record, &guest).map_err(|refusal| runs_on(refusal, &name))?;
-            Supervisor::run(post, plugin, record, open, guest, origin)
+            Supervisor::run(post, plugin, record, open, guest, kept, origin)
         }
         Err(refusal) => {
             post.guests.forget(&name, own);
@@ -54,13 +61,13 @@ pub(crate) fn runs_on(refusal: Refusal, name: &str) -> Refusal {
     refusal.detail(format!("it runs on, and is locked: lcr-guest attach {name}"))
 }
 
-/// Takes the locks, and starts the guest with them.
+/// Takes the locks, and starts the guest with them. Answers what holds them, too.
 fn start(
     post: &Post,
     plugin: &Plugin,
     record: &mut Record,
     arguments: &[std::ffi::OsString],
-) -> Result<(lcr_lock::life::Running, Origin), Refusal> {
+) -> Result<(lcr_lock::life::Running, Origin, Vec<OwnedFd>), Refusal> {
     let features = plugin.about().features;
     if !features.before_process {
         let waiting = within::start(post, record, arguments, false)?;
@@ -68,10 +75,10 @@ fn start(
     }
     let refused = |error: lcr_lock::Error| refusal(&post.guests, &error);
     let mut guest = plugin.new_guest(&record.guest()).map_err(refused)?;
-    for disk in &record.disks {
-        guest.add(&disk.resource()).map_err(refused)?;
+    for resource in record.resources() {
+        guest.add(&resource).map_err(refused)?;
     }
-    let guest = guest.acquire(&Request::default()).map_err(refused)?;
+    let guest = guest.acquire(&record.request(false)).map_err(refused)?;
     let supervisor = guest.supervisor().map_err(refused)?;
     record.lock_state.clone_from(&guest.grant().state);
     post.write(record)?;
@@ -79,9 +86,21 @@ fn start(
     command::tell(&mut command, record);
     let born = post.guests.born(&record.name)?;
     command::announced(&mut command, &born, &post.signals);
-    let (guest, child) = guest.start(command).map_err(refused)?;
+    // Before it starts: it may end at once, and leave others behind.
+    let kept = copies(guest.grant())?;
+    let (guest, child) =
+        guest.start(command).map_err(|error| Refusal { code: command::code_of(&error), ..refused(error) })?;
     record.process = post.guests.process(record);
-    Ok((guest, Origin::Started(child)))
+    Ok((guest, Origin::Started(child), kept))
+}
+
+/// Duplicates of what a grant's locks are held by.
+pub(crate) fn copies(grant: &Grant) -> Result<Vec<OwnedFd>, Refusal> {
+    let copies = grant.descriptors.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>();
+    copies.map_err(|error| {
+        Refusal::new(format!("a lock's descriptor cannot be duplicated: {error}"))
+            .detail("raise the limit of open files: a lock is a descriptor")
+    })
 }
 
 /// A driver's refusal; with what can be done about it in this directory, where the

@@ -9,13 +9,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lcr_control::peer;
-use lcr_lock::{Grant, Target};
+use lcr_lock::life::{Plugin, Running};
+use lcr_lock::{Driver as _, Grant, Kind, Request, Target};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::family;
 use crate::migrate::{Arrival, arrival};
 use crate::process;
-use crate::record::{State, disk_of_json};
+use crate::record::{Record, State, called, resource_of_json, what_is};
 use crate::refusal::{Refusal, note};
 use crate::supervise::{Hold, Inner, Supervisor};
 use crate::wire::{self, INTERFACE};
@@ -49,6 +51,10 @@ impl Supervisor {
             let method = message["method"].as_str().unwrap_or_default();
             // Nobody else has the guest before the answer is on its way: then it may end.
             let mut inner = self.inner();
+            if !migrating && wire::has_hung_up(stream) {
+                // It has given up, and said that nothing was done.
+                break;
+            }
             let answer = self.answer(&mut inner, method, &message["parameters"], migrating);
             let (answer, descriptors) = match answer {
                 Ok((parameters, grant)) => (json!({"parameters": parameters}), grant.descriptors),
@@ -82,11 +88,16 @@ impl Supervisor {
         match method {
             "Status" => {
                 inner.record.driver_version = self.plugin.about().version;
-                Ok((json!({"guest": inner.record.to_json()}), Grant::default()))
+                let lost = matches!(&inner.hold, Hold::Running(guest) if has_lost(guest).is_some());
+                let known = inner.record.state;
+                let state = if lost && known == State::Running { State::Lost } else { known };
+                let record = Record { state, ..inner.record.clone() };
+                Ok((json!({"guest": record.to_json()}), Grant::default()))
             }
             "Plug" => self.plug(inner, parameters),
             "Unplug" => self.unplug(inner, parameters),
             "Prepare" => self.prepare(inner, parameters),
+            "Resume" => self.resume(inner),
             "Complete" | "Finish" | "Cancel" if !migrating => {
                 Err(Refusal::new(format!("this connection migrates nothing: {method} comes after Prepare")))
             }
@@ -106,14 +117,16 @@ impl Supervisor {
     }
 
     fn plug(&self, inner: &mut Inner, parameters: &Value) -> Answer {
-        let disk = disk_of_json(&parameters["disk"]).ok_or_else(|| Refusal::new("no disk is named"))?;
+        let resource = resource_of_json(parameters).ok_or_else(nothing_named)?;
         let name = inner.record.name.clone();
-        let Hold::Running(guest) = &inner.hold else { return Err(moving(&name)) };
-        guest.plug(&disk.resource()).map_err(|error| {
+        let guest = running(inner)?;
+        guest.plug(&resource).map_err(|error| {
+            let what = what_is(&resource);
             Refusal::new(error)
-                .detail(format!("guest {name} must not get the disk; it runs on with what it has"))
+                .detail(format!("guest {name} must not get the {what}; it runs on with what it has"))
         })?;
-        inner.record.disks.push(disk);
+        inner.record.put(resource);
+        self.keep(inner);
         if let Err(refusal) = self.write_down(inner) {
             note(&refusal.reason);
         }
@@ -121,22 +134,21 @@ impl Supervisor {
     }
 
     fn unplug(&self, inner: &mut Inner, parameters: &Value) -> Answer {
-        let disk = disk_of_json(&parameters["disk"]).ok_or_else(|| Refusal::new("no disk is named"))?;
+        let meant = resource_of_json(parameters).ok_or_else(nothing_named)?;
         let name = inner.record.name.clone();
-        let Hold::Running(guest) = &inner.hold else { return Err(moving(&name)) };
-        let known = inner.record.disks.iter().position(|of_it| of_it.path == disk.path);
-        let known = known.ok_or_else(|| {
-            let paths: Vec<&str> = inner.record.disks.iter().map(|disk| disk.path.as_str()).collect();
-            Refusal::new(format!("guest {name} has no disk {}", disk.path)).detail(format!(
-                "it has: {}",
-                if paths.is_empty() { "none".to_owned() } else { paths.join(", ") }
-            ))
+        let guest = running(inner)?;
+        let known = inner.record.known(&meant).ok_or_else(|| {
+            let all: Vec<String> = inner.record.resources().map(|resource| called(&resource)).collect();
+            Refusal::new(format!("guest {name} has no {} {}", what_is(&meant), called(&meant))).detail(
+                format!("it has: {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") }),
+            )
         })?;
-        if let Err(warning) = guest.unplug(&inner.record.disks[known].resource()) {
+        if let Err(warning) = guest.unplug(&known) {
             note(&warning);
             return Ok((json!({"warning": warning.to_string()}), Grant::default()));
         }
-        inner.record.disks.remove(known);
+        inner.record.remove(&known);
+        self.keep(inner);
         if let Err(refusal) = self.write_down(inner) {
             note(&refusal.reason);
         }
@@ -149,6 +161,19 @@ impl Supervisor {
         let to = parameters["to"].as_str().map(PathBuf::from);
         let to = to.ok_or_else(|| Refusal::new("no directory is named"))?;
         let same_process = parameters["same_process"].as_bool().unwrap_or(false);
+        let name = &inner.record.name;
+        if self.has_ended() {
+            let left = family::shown(&family::of(&inner.record));
+            return Err(Refusal::new(format!(
+                "guest {name}'s own process has ended, and only that can move"
+            ))
+            .detail(format!(
+                "it has left others, which keep its locks: {left}; lcr-guest stop {name} ends them"
+            )));
+        }
+        if inner.record.state == State::Stopped {
+            return Err(stands_still(name));
+        }
         let guest = match std::mem::replace(&mut inner.hold, Hold::None) {
             Hold::Running(guest) => guest,
             other => {
@@ -181,8 +206,23 @@ impl Supervisor {
         if !matches!(inner.hold, Hold::Departing(_)) {
             return Err(Refusal::new("the guest has left already"));
         }
+        if inner.same_process && self.has_ended() {
+            return Err(Refusal::new(format!("guest {}'s own process has ended", inner.record.name)));
+        }
         if !inner.same_process {
-            self.stand_still(inner)?;
+            if let Err(refusal) = self.stand_still(inner) {
+                self.go_on();
+                return Err(refusal);
+            }
+            // They would write on, here, and not be known there.
+            let family = family::of(&inner.record);
+            if !family.is_empty() {
+                self.go_on();
+                let (name, all) = (&inner.record.name, family::shown(&family));
+                return Err(Refusal::new(format!("guest {name} has other processes than its own: {all}")).detail(
+                    "they would write on here: end them first, or migrate without COMMAND: then all go on as they are",
+                ));
+            }
         }
         // It is: just seen.
         let Hold::Departing(leaving) = std::mem::replace(&mut inner.hold, Hold::None) else { return done() };
@@ -192,8 +232,9 @@ impl Supervisor {
                 done()
             }
             Err(failed) => {
+                // It stands still until it is known what it has: that is seen to when the
+                // other side cancels, or hangs up.
                 inner.hold = Hold::Departing(failed.guest);
-                self.go_on();
                 Err(Refusal::new(failed.error))
             }
         }
@@ -231,28 +272,92 @@ impl Supervisor {
                 return Err(Refusal::new("the guest does not move"));
             }
         };
-        match cancelled {
+        let regained = match cancelled {
             Ok(guest) => {
+                // What the driver has not noticed, or not had back.
+                let regained = regain(&self.plugin, &guest);
                 inner.hold = Hold::Running(guest);
-                if !inner.same_process {
-                    self.go_on();
-                }
-                inner.record.state = State::Running;
-                inner.record.to = None;
-                if let Err(refusal) = self.write_down(inner) {
-                    note(&refusal.reason);
-                }
-                done()
+                regained
             }
             Err((hold, error)) => {
                 inner.hold = hold;
-                let name = &inner.record.name;
-                let refusal = Refusal::new(error).detail(format!(
-                    "guest {name} stands still, without its locks: end it: lcr-guest stop {name}"
-                ));
-                note(&refusal.reason);
-                Err(refusal)
+                Err(error)
             }
+        };
+        match regained {
+            Ok(()) => {
+                self.goes_on(inner);
+                done()
+            }
+            Err(error) => Err(self.stays_still(inner, Refusal::new(error))),
+        }
+    }
+
+    /// The guest has its locks, and has not moved.
+    fn goes_on(&self, inner: &mut Inner) {
+        if inner.record.state == State::Stopped {
+            self.go_on();
+            family::signal(&inner.record, Signal::CONT);
+        } else if !inner.same_process {
+            self.go_on();
+        }
+        inner.record.state = State::Running;
+        inner.record.to = None;
+        self.keep(inner);
+        if let Err(refusal) = self.write_down(inner) {
+            note(&refusal.reason);
+        }
+    }
+
+    /// The guest may not go on: without its locks it stands still, until they are there
+    /// again or it is ended.
+    fn stays_still(&self, inner: &mut Inner, refusal: Refusal) -> Refusal {
+        let name = inner.record.name.clone();
+        let stopped = if self.has_ended() { Ok(()) } else { self.stand_still(inner) };
+        family::signal(&inner.record, Signal::STOP);
+        inner.record.state = State::Stopped;
+        if let Err(refusal) = self.write(&inner.record) {
+            note(&refusal.reason);
+        }
+        let refusal = match stopped {
+            Ok(()) => refusal.detail(format!("guest {name} stands still (SIGSTOP), without its locks")),
+            // What was asked of it takes effect when the kernel lets it.
+            Err(runs) => refusal.detail(format!("guest {name} may run, without its locks: {}", runs.reason)),
+        };
+        let refusal = refusal.detail(format!(
+            "when they can be had: lcr-guest attach {name} takes them, and has it go on; or end it: lcr-guest stop {name}"
+        ));
+        refusal.print();
+        refusal
+    }
+
+    /// A guest that stands still since a migration failed: once more, and from the start.
+    fn resume(&self, inner: &mut Inner) -> Answer {
+        let name = inner.record.name.clone();
+        if inner.record.state != State::Stopped {
+            return Err(Refusal::new(format!("guest {name} does not stand still")));
+        }
+        if let Hold::Running(guest) = &inner.hold {
+            return match regain(&self.plugin, guest) {
+                Ok(()) => {
+                    self.goes_on(inner);
+                    done()
+                }
+                Err(error) => Err(self.stays_still(inner, Refusal::new(error))),
+            };
+        }
+        let arrived = inner.record.to.clone().map(|to| (arrival(&to, &inner.record), to));
+        match arrived {
+            Some((Arrival::Arrived, to)) => {
+                self.finish(inner)?;
+                Ok((json!({"moved": to.display().to_string()}), Grant::default()))
+            }
+            Some((Arrival::Undecided(_), to)) => Err(Refusal::new(format!(
+                "it is not decided whether guest {name} arrives in {}",
+                to.display()
+            ))),
+            Some((Arrival::Unknown(refusal), _)) => Err(refusal),
+            Some((Arrival::Not, _)) | None => self.cancel(inner),
         }
     }
 
@@ -261,6 +366,10 @@ impl Supervisor {
         loop {
             let mut inner = self.inner();
             let Some(to) = inner.record.to.clone() else { return };
+            if inner.record.state != State::Leaving {
+                // It was cancelled, and that has failed.
+                return;
+            }
             match arrival(&to, &inner.record) {
                 Arrival::Arrived if matches!(inner.hold, Hold::Departed(_)) => {
                     let _ = self.finish(&mut inner);
@@ -277,6 +386,16 @@ impl Supervisor {
                     drop(inner);
                     process::wait(&other, None);
                 }
+                Arrival::Unknown(refusal) => {
+                    // It is the same process there, or may be another: then this one must not
+                    // go on.
+                    if inner.same_process {
+                        let _ = self.cancel(&mut inner);
+                    } else {
+                        self.stays_still(&mut inner, refusal);
+                    }
+                    return;
+                }
             }
         }
     }
@@ -290,7 +409,6 @@ impl Supervisor {
         let start = Instant::now();
         while !inner.record.process.is_none_or(process::Process::is_stopped) {
             if start.elapsed() > PATIENCE {
-                self.go_on();
                 return Err(failed(&"a thread of it waits for the kernel"));
             }
             std::thread::yield_now();
@@ -305,9 +423,41 @@ impl Supervisor {
     }
 }
 
+/// What a guest has lost, if its driver says that it has.
+pub(crate) fn has_lost(guest: &Running) -> Option<lcr_lock::Error> {
+    guest.state().err().filter(|error| error.kind == Kind::Lost)
+}
+
+/// Takes again what a guest has lost, which stands still.
+pub(crate) fn regain(plugin: &Plugin, guest: &Running) -> Result<(), lcr_lock::Error> {
+    if has_lost(guest).is_none() {
+        return Ok(());
+    }
+    plugin.driver().acquire(guest.owner(), &Request::default()).map(drop)
+}
+
+/// It is not to be moved.
+fn stands_still(name: &str) -> Refusal {
+    Refusal::new(format!("guest {name} stands still, without its locks: a migration has failed"))
+        .detail(format!("take them again: lcr-guest attach {name}; or end it: lcr-guest stop {name}"))
+}
+
+fn nothing_named() -> Refusal {
+    Refusal::new("neither a disk nor a lease is named")
+}
+
 /// Nothing else is done for a guest that moves.
 fn moving(name: &str) -> Refusal {
     Refusal::new(format!("guest {name} is moving")).detail("ask again when it has arrived, or has not")
+}
+
+/// The guest, if it runs.
+fn running(inner: &Inner) -> Result<&Running, Refusal> {
+    match &inner.hold {
+        _ if inner.record.state == State::Stopped => Err(stands_still(&inner.record.name)),
+        Hold::Running(guest) => Ok(guest),
+        _ => Err(moving(&inner.record.name)),
+    }
 }
 
 /// What every Varlink service tells of itself.

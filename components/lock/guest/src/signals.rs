@@ -49,6 +49,8 @@ impl Signals {
             for signal in PASSED_ON {
                 libc::sigaddset(&raw mut wanted, signal.as_raw());
             }
+            // Not to be passed on: it wakes who waits.
+            libc::sigaddset(&raw mut wanted, libc::SIGCHLD);
             if libc::pthread_sigmask(libc::SIG_BLOCK, &raw const wanted, &raw mut mask) != 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -72,17 +74,20 @@ impl Signals {
         &self.descriptor
     }
 
-    /// The next one that has come.
+    /// The next one that has come and is to be passed on.
     pub(crate) fn next(&self) -> Option<Came> {
-        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
-        if rustix::io::read(&self.descriptor, &mut info) != Ok(info.len()) {
-            return None;
+        loop {
+            let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+            if rustix::io::read(&self.descriptor, &mut info) != Ok(info.len()) {
+                return None;
+            }
+            // As signalfd(2) lays them out: signo, errno, code.
+            let [signo, _, code] =
+                [0, 4, 8].map(|at| i32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]));
+            if let Some(signal) = PASSED_ON.into_iter().find(|signal| signal.as_raw() == signo) {
+                return Some(Came { signal, of_terminal: code == libc::SI_KERNEL });
+            }
         }
-        // As signalfd(2) lays them out: signo, errno, code.
-        let [signo, _, code] =
-            [0, 4, 8].map(|at| i32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]));
-        let signal = PASSED_ON.into_iter().find(|signal| signal.as_raw() == signo)?;
-        Some(Came { signal, of_terminal: code == libc::SI_KERNEL })
     }
 
     /// Has a command's process get its signals as this one would have.

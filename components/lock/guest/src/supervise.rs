@@ -7,6 +7,14 @@
 //! already; an adopted one is not, and then it is meant for the supervisor, which leaves.
 //! So Ctrl-C ends what a person sees running, once. A guest that does not end by its
 //! signal keeps its supervisor.
+//!
+//! # The guest's end
+//!
+//! A guest ends with the last of its processes ([`family`]). When its own has ended and
+//! others are left, the guest is running still: the supervisor holds its locks, waits for
+//! them, and passes signals on to them. Where it has no hold of the locks (it has adopted
+//! the guest, and the driver ties locks to a process: `lock.sanlock`), those that are left
+//! may have none, and are killed.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -14,12 +22,14 @@ use std::path::PathBuf;
 use std::process::{Child, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lcr_lock::Driver as _;
 use lcr_lock::life::{Departed, Departing, Plugin, Running};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use crate::directory::Guests;
 use crate::drivers;
+use crate::family::{self, Reaper};
 use crate::process::{self, Process};
 use crate::record::{Record, State};
 use crate::refusal::{Refusal, note};
@@ -46,6 +56,9 @@ impl Post {
         let system = |error| Refusal::new(format!("no supervisor can be started: {error}"));
         let signals = Signals::take().map_err(system)?;
         let own = Process::own().map_err(system)?;
+        // What the guest leaves behind falls to this process: see `family`.
+        let orphans = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        orphans.map_err(|error| system(error.into()))?;
         // How drivers are called is decided while there is one thread: with more, the
         // kernel takes a grace period of some milliseconds to prepare for it.
         let _ = lcr_core::gate::readers_pay_a_fence();
@@ -104,6 +117,8 @@ pub(crate) struct Inner {
     pub(crate) moved_to: Option<PathBuf>,
     /// It moves, and its process goes on as it is.
     pub(crate) same_process: bool,
+    /// What holds its locks, whatever becomes of its own process.
+    pub(crate) kept: Vec<OwnedFd>,
 }
 
 /// The guest, at a point of its life.
@@ -140,6 +155,7 @@ impl Supervisor {
         record: Record,
         open: Open,
         guest: Running,
+        kept: Vec<OwnedFd>,
         origin: Origin,
     ) -> Result<ExitCode, Refusal> {
         let Post { guests, signals, own } = post;
@@ -157,8 +173,13 @@ impl Supervisor {
         };
         let process = process.ok_or_else(|| failed(&"its process has ended"))?;
         let moved = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(&error))?;
-        let inner =
-            Mutex::new(Inner { record, hold: Hold::Running(guest), moved_to: None, same_process: false });
+        let inner = Mutex::new(Inner {
+            record,
+            hold: Hold::Running(guest),
+            moved_to: None,
+            same_process: false,
+            kept,
+        });
         let supervisor = Arc::new(Supervisor { guests, plugin, own, process, inner, moved });
         let adopted = matches!(origin, Origin::Adopted);
         let end = supervisor.attend(&signals, &listener, adopted);
@@ -183,6 +204,7 @@ impl Supervisor {
                 ExitCode::SUCCESS
             }
             End::Left(signal) => {
+                supervisor.let_go();
                 note(format!("guest {name} runs on, and is locked: lcr-guest attach {name}"));
                 ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
             }
@@ -207,31 +229,57 @@ impl Supervisor {
 
     /// Waits, and sees to what comes.
     fn attend(self: &Arc<Self>, signals: &Signals, listener: &UnixListener, adopted: bool) -> End {
+        let own = self.inner().record.process;
+        // Those that the guest has left behind, once its own process has ended.
+        let mut left: Option<Vec<OwnedFd>> = None;
+        let mut reaper = Reaper::default();
         loop {
-            let mut waits = [
-                PollFd::new(&self.process, PollFlags::IN),
+            let mut waits = vec![
                 PollFd::new(signals.descriptor(), PollFlags::IN),
                 PollFd::new(listener, PollFlags::IN),
                 PollFd::new(&self.moved, PollFlags::IN),
             ];
-            match poll(&mut waits, None) {
+            match &left {
+                None => waits.push(PollFd::new(&self.process, PollFlags::IN)),
+                Some(left) => waits.extend(left.iter().map(|process| PollFd::new(process, PollFlags::IN))),
+            }
+            let due = reaper.due().and_then(|due| Timespec::try_from(due).ok());
+            match poll(&mut waits, due.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 // Not without memory.
                 Err(_) => std::thread::yield_now(),
             }
-            let [ended, signalled, asked, moved] = waits.map(|wait| !wait.revents().is_empty());
+            let came = |at: usize| !waits[at].revents().is_empty();
+            let (signalled, asked, moved) = (came(0), came(1), came(2));
+            let ended = waits[3..].iter().any(|wait| !wait.revents().is_empty());
+            drop(waits);
             if ended || moved {
                 // Who hands it over has the lock until that is done.
-                let to = self.inner().moved_to.take();
-                return to.map_or(End::Ended, End::Moved);
+                let mut inner = self.inner();
+                if let Some(to) = inner.moved_to.take() {
+                    return End::Moved(to);
+                }
+                if ended {
+                    let first = left.is_none();
+                    let nothing = first && !adopted && family::has_no_children(&inner.record);
+                    left = Some(if nothing { Vec::new() } else { self.left_behind(&mut inner, first) });
+                }
             }
+            if left.as_ref().is_some_and(Vec::is_empty) {
+                return End::Ended;
+            }
+            reaper.reap(own);
             if signalled {
+                reaper.told();
                 while let Some(came) = signals.next() {
+                    let to = left.as_deref().unwrap_or(std::slice::from_ref(&self.process));
                     if !came.of_terminal {
-                        if let Err(error) = process::send(&self.process, came.signal) {
-                            note(format!("a signal cannot be passed on: {error}"));
+                        for process in to {
+                            if let Err(error) = process::send(process, came.signal) {
+                                note(format!("a signal cannot be passed on: {error}"));
+                            }
                         }
-                    } else if adopted {
+                    } else if adopted && left.is_none() {
                         return End::Left(came.signal.as_raw());
                     }
                 }
@@ -242,6 +290,69 @@ impl Supervisor {
                 // Without a thread it hangs up.
                 let _ = builder.spawn(move || supervisor.serve(&stream));
             }
+        }
+    }
+
+    /// The guest's own process has ended: those that it has left behind. At `first`, that
+    /// is said.
+    fn left_behind(&self, inner: &mut Inner, first: bool) -> Vec<OwnedFd> {
+        loop {
+            let family = family::of(&inner.record);
+            let opened: Vec<OwnedFd> = family.iter().filter_map(|process| family::open(*process)).collect();
+            if opened.is_empty() && !family.is_empty() {
+                // They have ended just now, and may have started others.
+                continue;
+            }
+            if opened.is_empty() {
+                return opened;
+            }
+            let (name, all) = (&inner.record.name, family::shown(&family));
+            let locks = self.plugin.about().features.resources && inner.record.resources().next().is_some();
+            if locks && inner.kept.is_empty() {
+                if first {
+                    note(format!(
+                        "guest {name}'s own process has ended, and its locks with it: what it has left is killed: {all}"
+                    ));
+                }
+                for process in &opened {
+                    // One that may not be killed is waited for.
+                    let _ = process::send(process, Signal::KILL);
+                }
+            } else if first {
+                note(format!(
+                    "guest {name}'s own process has ended, and has left others: {all}; the guest runs, locked, until \
+                     they end: lcr-guest stop {name} ends them"
+                ));
+            }
+            return opened;
+        }
+    }
+
+    /// Has the locks kept that only this supervisor has: the guest may have closed them.
+    fn let_go(&self) {
+        let inner = self.inner();
+        if let Hold::Running(guest) = &inner.hold
+            && self.plugin.about().features.before_process
+            && let Err(error) = self.plugin.driver().register(guest.owner(), guest.pid())
+        {
+            note(error);
+        }
+    }
+
+    /// Whether the guest's own process has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        process::wait(&self.process, Some(std::time::Duration::ZERO))
+    }
+
+    /// Holds what the guest has by now.
+    pub(crate) fn keep(&self, inner: &mut Inner) {
+        if let Hold::Running(guest) = &inner.hold
+            && let Ok(kept) = guest.descriptors()
+            && !kept.is_empty()
+            // What is asked for after its end is not all that it had.
+            && !self.has_ended()
+        {
+            inner.kept = kept;
         }
     }
 }

@@ -4,12 +4,15 @@
 //! A message that has descriptors says how many (`"descriptors": 3`). They come with its
 //! first bytes, as many to a byte as the kernel takes.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use lcr_control::{peer, place};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -17,6 +20,7 @@ use rustix::net::{
 use serde_json::{Value, json};
 
 use crate::directory::Guests;
+use crate::process::Process;
 use crate::refusal::Refusal;
 
 /// The interface.
@@ -101,7 +105,16 @@ pub(crate) fn receive(stream: &UnixStream) -> io::Result<Option<(Value, Vec<Owne
 pub(crate) struct Client {
     stream: UnixStream,
     name: String,
+    supervisor: Option<Process>,
+    patience: Cell<Duration>,
 }
+
+/// How long a supervisor may take to answer: a lease may be voted on for a minute.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How long one that is stopped may stay so.
+const STOPPED: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 impl Client {
     /// Connects to the supervisor of a guest.
@@ -116,13 +129,55 @@ impl Client {
         if !peer::may_ask(uid) && !rustix::process::geteuid().is_root() {
             return Err(refused(&format!("user {uid} listens there")));
         }
-        Ok(Client { stream, name: name.to_owned() })
+        // Once an answer has begun, it does not take long.
+        let _ = stream.set_read_timeout(Some(STOPPED));
+        let _ = stream.set_write_timeout(Some(STOPPED));
+        let supervisor = guests.record(name).ok().flatten().map(|record| record.supervisor);
+        Ok(Client { stream, name: name.to_owned(), supervisor, patience: Cell::new(PATIENCE) })
     }
 
     /// How long to wait for an answer.
-    pub(crate) fn patience(&self, patience: std::time::Duration) {
-        // Without, it waits longer.
-        let _ = self.stream.set_read_timeout(Some(patience));
+    pub(crate) fn patience(&self, patience: Duration) {
+        self.patience.set(patience);
+    }
+
+    /// Waits until there is an answer, or the supervisor has hung up.
+    fn wait(&self, method: &str) -> Result<(), Refusal> {
+        let Client { stream, name, supervisor, patience } = self;
+        let (start, mut stopped) = (Instant::now(), None);
+        loop {
+            if poll(&mut [PollFd::new(stream, PollFlags::IN)], Some(&LOOK)).is_ok_and(|ready| ready > 0) {
+                return Ok(());
+            }
+            let is_stopped =
+                supervisor.is_some_and(|supervisor| supervisor.is_alive() && supervisor.is_stopped());
+            let since = *stopped.get_or_insert_with(Instant::now);
+            if !is_stopped {
+                stopped = None;
+            }
+            let limit = patience.get().min(if is_stopped { STOPPED } else { patience.get() });
+            let waited = if is_stopped { since.elapsed() } else { start.elapsed() };
+            if waited < limit && start.elapsed() < patience.get() {
+                continue;
+            }
+            let number =
+                supervisor.map_or_else(String::new, |supervisor| format!(", process {},", supervisor.pid));
+            let asked =
+                format!("it was asked for {method}, and has not done it unless lcr-guest list shows that");
+            let refusal = Refusal::new(format!(
+                "the supervisor of guest {name}{number} has not answered in {} s",
+                waited.as_secs()
+            ));
+            return Err(match supervisor.filter(|_| is_stopped) {
+                Some(Process { pid, .. }) => {
+                    refusal.detail(format!("it is stopped: let it go on: kill -CONT {pid}")).detail(format!(
+                        "or end it, its guest runs on: kill -KILL {pid}; lcr-guest attach {name}"
+                    ))
+                }
+                None => refusal.detail("it has much to do, or waits for its lock driver: try again later"),
+            }
+            .detail(asked));
+        }
     }
 
     /// Asks for something, and waits for the answer.
@@ -138,6 +193,7 @@ impl Client {
                 if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
             sent => sent.map_err(|error| lost(&error))?,
         }
+        self.wait(method)?;
         let answer = receive(&self.stream).map_err(|error| lost(&error))?;
         let (mut answer, descriptors) = answer.ok_or_else(|| lost(&"it has hung up"))?;
         if answer.get("error").is_some() {
@@ -145,6 +201,12 @@ impl Client {
         }
         Ok((answer["parameters"].take(), descriptors))
     }
+}
+
+/// Whether the other side has gone, and waits for no answer.
+pub(crate) fn has_hung_up(stream: &UnixStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(rustix::net::recv(stream, &mut [0_u8; 1][..], flags), Ok((0, _)))
 }
 
 /// A refusal as an answer.

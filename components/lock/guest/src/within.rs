@@ -14,8 +14,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
+use lcr_lock::Grant;
 use lcr_lock::life::{Plugin, Policy, Running};
-use lcr_lock::{Grant, Request};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
@@ -37,6 +37,8 @@ pub(crate) struct Waiting {
     pub(crate) child: Child,
     channel: UnixStream,
     state: String,
+    /// What holds its locks, or will.
+    kept: Vec<OwnedFd>,
 }
 
 fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Refusal {
@@ -73,8 +75,8 @@ pub(crate) fn start(
     post.write(record)?;
     let answer = wire::receive(&channel).ok().flatten();
     let refusal = match answer {
-        Some((answer, _)) => match answer["state"].as_str() {
-            Some(state) => return Ok(Waiting { child, channel, state: state.to_owned() }),
+        Some((answer, kept)) => match answer["state"].as_str() {
+            Some(state) => return Ok(Waiting { child, channel, state: state.to_owned(), kept }),
             None => wire::refusal_of_json(&answer),
         },
         None => Refusal::new("the guest's process has ended before it took its locks"),
@@ -86,20 +88,21 @@ pub(crate) fn start(
 
 impl Waiting {
     /// It has its locks: lets it execute the guest's command, and takes it up as its
-    /// supervisor.
+    /// supervisor. Answers what holds them, too.
     pub(crate) fn acquired(
         mut self,
         post: &Post,
         plugin: &Plugin,
         record: &mut Record,
-    ) -> Result<(Running, Origin), Refusal> {
+    ) -> Result<(Running, Origin, Vec<OwnedFd>), Refusal> {
         record.lock_state.clone_from(&self.state);
         post.write(record)?;
         let grant = Grant::of_state(self.state.as_str());
         let attached = plugin.attach(&record.guest(), grant).map_err(Refusal::new);
         let guest = attached.and_then(|attached| attached.child(Policy::default()).map_err(Refusal::new))?;
         self.let_go()?;
-        Ok((guest, Origin::Started(self.into_child())))
+        let (child, kept) = self.into_child();
+        Ok((guest, Origin::Started(child), kept))
     }
 
     /// Lets it execute the guest's command.
@@ -107,9 +110,9 @@ impl Waiting {
         self.channel.write_all(b"go").map_err(failed("it has ended"))
     }
 
-    /// The process, which was let go.
-    pub(crate) fn into_child(self) -> Child {
-        self.child
+    /// The process, which was let go, and what holds its locks.
+    pub(crate) fn into_child(self) -> (Child, Vec<OwnedFd>) {
+        (self.child, self.kept)
     }
 }
 
@@ -131,16 +134,18 @@ pub(crate) fn become_guest(arguments: Within) -> crate::Result {
         let plugin = drivers::load(&record.driver, &record.parameters)?;
         let guest = record.guest().with_pid(std::process::id());
         let mut guest = plugin.new_guest(&guest).map_err(Refusal::new)?;
-        for disk in &record.disks {
-            guest.add(&disk.resource()).map_err(Refusal::new)?;
+        for resource in record.resources() {
+            guest.add(&resource).map_err(Refusal::new)?;
         }
-        guest.acquire(&Request { register_only: arrives, ..Request::default() }).map_err(Refusal::new)
+        guest.acquire(&record.request(arrives)).map_err(Refusal::new)
     })();
     let (answer, acquired) = match acquired {
         Ok(acquired) => (json!({"state": acquired.grant().state}), Some(acquired)),
         Err(refusal) => (wire::refusal_to_json(&refusal), None),
     };
-    let told = wire::send(&channel, answer, &[]);
+    // The supervisor keeps them for what the guest leaves behind.
+    let kept = acquired.as_ref().map_or(&[][..], |acquired| &acquired.grant().descriptors);
+    let told = wire::send(&channel, answer, kept);
     let Some(acquired) = acquired else { return Ok(std::process::ExitCode::from(crate::REFUSED)) };
     let mut go = [0; 2];
     if told.and_then(|()| channel.read_exact(&mut go)).is_err() {

@@ -122,6 +122,7 @@ pub mod lock_nop {
         }
 
         fn acquire(&self, owner: Owner, request: &Request) -> Result<Grant, Error> {
+            request.has_no_failure_action(NAME)?;
             let from = [Stage::Described, Stage::Acquired, Stage::Released];
             let to = (!request.register_only).then_some(Stage::Acquired);
             self.step(owner, Operation::Acquire, &from, to)

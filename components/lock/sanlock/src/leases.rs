@@ -66,10 +66,21 @@ pub(crate) struct Leases {
     registration: Mutex<Option<Registration>>,
 }
 
-/// What it knows of an owner beyond the book: when its process was started.
+/// What it knows of an owner beyond the book.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
+    /// When its process was started.
     start: Option<u64>,
+    /// The inode of its connection to the daemon. Whoever has that has the leases: also
+    /// what the process leaves behind.
+    socket: Option<u64>,
+}
+
+/// Who has a lease.
+struct Found {
+    holder: Holder,
+    /// The guest's process has ended, and the holder is what it has left behind.
+    ended: Option<u32>,
 }
 
 type Its = Entry<Own>;
@@ -81,6 +92,12 @@ struct Registration {
     socket: OwnedFd,
     /// A successor has a copy of the socket.
     handed_over: bool,
+}
+
+impl Registration {
+    fn inode(&self) -> Option<u64> {
+        Some(rustix::fs::fstat(&self.socket).ok()?.st_ino)
+    }
 }
 
 impl Settings {
@@ -164,6 +181,9 @@ fn record(entry: &Its, held: &[(Resource, Lease)]) -> Record {
     record.put_guest(&entry.guest);
     if let Some(start) = entry.own.start {
         record.put_text("start", start);
+    }
+    if let Some(socket) = entry.own.socket {
+        record.put_text("socket", socket);
     }
     if let Some(host) = process::host() {
         record.put_text("host", host);
@@ -307,7 +327,7 @@ impl Leases {
     // Description.
 
     pub(crate) fn open(&self, guest: &Guest, opening: Opening) -> Result<Owner, Error> {
-        let own = |pid: Option<u32>| Own { start: pid.and_then(process::start_of) };
+        let own = |pid: Option<u32>| Own { start: pid.and_then(process::start_of), socket: None };
         match opening {
             Opening::New => self.book.open(guest, Stage::Described, own(guest.pid)),
             Opening::Migrate => self.book.open(guest, Stage::Arriving, own(guest.pid)),
@@ -342,7 +362,8 @@ impl Leases {
             Some(record) => record.value("start"),
             None => pid.and_then(process::start_of),
         };
-        let owner = self.book.open(&guest, Stage::Acquired, Own { start })?;
+        let socket = record.as_ref().and_then(|record| record.value("socket"));
+        let owner = self.book.open(&guest, Stage::Acquired, Own { start, socket })?;
         let attached = self.with(owner, Operation::Open, |entry| {
             let Some(pid) = living(entry) else { return Ok(()) };
             // What stands in the state and the notes says which disk a lease is.
@@ -458,7 +479,10 @@ impl Leases {
         let mut registration = self.registration.lock().unwrap_or_else(PoisonError::into_inner);
         let ours = registration.as_ref().is_some_and(|ours| ours.pid == own);
         match (known, ours) {
-            (true, true) => return Ok(pid),
+            (true, true) => {
+                entry.own.socket = registration.as_ref().and_then(Registration::inode);
+                return Ok(pid);
+            }
             (true, false) => {
                 let reason =
                     format!("this process, {own}, was registered with sanlock by something else in it");
@@ -495,7 +519,8 @@ impl Leases {
                 .map_err(|number| refused("this process cannot be restricted", number))?;
         }
         // What was there is a parent's, and open there, or of a daemon that has died.
-        *registration = Some(Registration { pid: own, socket, handed_over: false });
+        let registered = registration.insert(Registration { pid: own, socket, handed_over: false });
+        entry.own.socket = registered.inode();
         Ok(pid)
     }
 
@@ -521,15 +546,15 @@ impl Leases {
                 let (path, arguments) = line(handler, &[action.word().to_owned()])?;
                 Ok(Some((true, path, arguments)))
             }
-            (None, OnFailure::Ignore) => Err(Error::new(
+            // What the daemon does by itself.
+            (None, OnFailure::PowerOff) => Ok(None),
+            (None, action) => Err(Error::new(
                 Kind::Unsupported,
                 NAME,
                 operation,
-                "sanlock kills a process whose leases are lost, unless a program gives them up",
+                format!("sanlock kills a process whose leases are lost; for `{action}` it needs a program that does it"),
             )
-            .with_hint("name a program for lost leases: the driver's parameter `handler`, or the request's")),
-            // It is killed: no guest writes on.
-            (None, _) => Ok(None),
+            .with_hint("name one, as lcr-lock-failure: the driver's parameter `handler`, or the request's")),
         }
     }
 
@@ -569,10 +594,14 @@ impl Leases {
             if error.kind != Kind::Held {
                 return error;
             }
-            let holder =
-                self.holders_of(operation, lease).ok().and_then(|holders| holders.into_iter().next());
+            let found = self.holders_of(operation, lease).unwrap_or_default().into_iter().next();
+            let (holder, ended) = found.map_or((None, None), |found| (Some(found.holder), found.ended));
             let held = Error::held(NAME, operation, resource, holder);
-            Error { code: error.code, hint: error.hint, ..held }
+            let held = Error { code: error.code, hint: error.hint, ..held };
+            match ended {
+                Some(ended) => held.left_behind_by(ended),
+                None => held,
+            }
         })
     }
 
@@ -767,7 +796,7 @@ impl Leases {
 
     /// Who has a lease: hosts, as its storage says, and the guests that have left a note
     /// which the daemon bears out.
-    fn holders_of(&self, operation: Operation, lease: &Lease) -> Result<Vec<Holder>, Error> {
+    fn holders_of(&self, operation: Operation, lease: &Lease) -> Result<Vec<Found>, Error> {
         if !lease.path.exists() {
             return Ok(Vec::new());
         }
@@ -787,26 +816,30 @@ impl Leases {
             let before = holders.len();
             for note in notes.iter().filter(|note| note.host_id == host) {
                 let here = host == own;
-                if here {
-                    let has =
-                        || self.asked(note.pid).is_ok_and(|held| held.iter().any(|held| held.is_same(lease)));
-                    if !note::is_of_living(note) || !has() {
-                        continue;
-                    }
+                let has =
+                    || self.asked(note.pid).is_ok_and(|held| held.iter().any(|held| held.is_same(lease)));
+                if here && (!note::is_of_this_host(note) || !has()) {
+                    continue;
                 }
+                let ended = (here && !note::is_of_living(note)).then_some(note.pid);
+                let pid = match ended {
+                    Some(_) => note.record.value("socket").and_then(process::of_socket),
+                    None => Some(note.pid),
+                };
                 let guest = note.record.guest();
                 let name = note.record.text("host").unwrap_or("?");
-                holders.push(Holder {
+                let holder = Holder {
                     name: guest.as_ref().map(|guest| guest.name.clone()),
                     uuid: guest.map(|guest| guest.uuid),
-                    pid: Some(note.pid),
-                    program: if here { process::program_of(note.pid) } else { None },
+                    pid,
+                    program: pid.filter(|_| here).and_then(process::program_of),
                     host: (!here).then(|| format!("{name}, number {host} of its lockspace")),
-                });
+                };
+                holders.push(Found { holder, ended });
             }
             if holders.len() == before {
                 let host = (host != own).then(|| format!("number {host} of its lockspace"));
-                holders.push(Holder { host, ..Holder::default() });
+                holders.push(Found { holder: Holder { host, ..Holder::default() }, ended: None });
             }
         }
         Ok(holders)
@@ -816,7 +849,10 @@ impl Leases {
         let operation = Operation::Holders;
         match self.lease_of(operation, resource)? {
             None => Ok(Vec::new()),
-            Some(lease) => self.holders_of(operation, &lease).map_err(|error| error.on(resource)),
+            Some(lease) => {
+                let found = self.holders_of(operation, &lease).map_err(|error| error.on(resource))?;
+                Ok(found.into_iter().map(|found| found.holder).collect())
+            }
         }
     }
 
@@ -824,6 +860,17 @@ impl Leases {
         let operation = Operation::Plug;
         self.with(owner, operation, |entry| {
             entry.must_be(NAME, operation, &[Stage::Acquired])?;
+            if let Some(lease) = self.lease_of(operation, resource)? {
+                let same = |other: &&Resource| {
+                    matches!(self.lease_of(operation, other), Ok(Some(other)) if other.is_same(&lease))
+                };
+                if let Some(other) = entry.resources.iter().filter(|other| !other.is_same(resource)).find(same) {
+                    let reason = format!("it is the same as {other}, which the guest has already");
+                    return Err(Error::new(Kind::Invalid, NAME, operation, reason)
+                        .on(resource)
+                        .with_hint("name it once"));
+                }
+            }
             entry.put(NAME, operation, resource)?;
             let taken = self
                 .registered(entry, operation, &Request::default())
@@ -890,6 +937,13 @@ impl Leases {
         })
     }
 
+    /// A process' leases last as long as its connection to the daemon, which only it has: who
+    /// starts it may be given that with its grant.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a method of the contract")]
+    pub(crate) fn descriptors(&self, _: Owner) -> Result<Vec<OwnedFd>, Error> {
+        Ok(Vec::new())
+    }
+
     pub(crate) fn cancel_in(&self, owner: Owner) -> Result<(), Error> {
         let operation = Operation::CancelMigrate;
         self.with(owner, operation, |entry| {
@@ -923,6 +977,9 @@ impl Leases {
             if let Some(start) = entry.own.start {
                 record.put_text("start", start);
             }
+            if let Some(socket) = entry.own.socket {
+                record.put_text("socket", socket);
+            }
             format!("{record}\n")
         }) {
             section.write(line.as_bytes());
@@ -947,7 +1004,7 @@ impl Leases {
         }
         for line in lines {
             let record: Record = line.parse()?;
-            let own = Own { start: record.value("start") };
+            let own = Own { start: record.value("start"), socket: record.value("socket") };
             let (owner, entry) =
                 Entry::of_record(&record, own).ok_or_else(|| format!("an owner cannot be read: {line}"))?;
             leases.book.restore(owner, entry);

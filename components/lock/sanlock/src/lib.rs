@@ -45,9 +45,10 @@
 //! if it still has its leases 40 seconds later. With the parameter `handler` and a
 //! [failure action](lcr_lock::Request::on_failure) but no program, the daemon runs
 //! `lcr-lock-failure ACTION PID`, which suits guests that are plain processes: `poweroff`
-//! and `restart` send it SIGTERM, `pause` stops it and gives its leases up, and `ignore`
-//! gives them up and lets it write on. All this is told to the daemon when the process
-//! registers, and not changed later.
+//! and `restart` send it SIGTERM (starting it again is for whoever sees it end), `pause`
+//! stops it and gives its leases up, and `ignore` gives them up and lets it write on.
+//! Without any program, `poweroff` is what the daemon does, and the others are refused.
+//! All this is told to the daemon when the process registers, and not changed later.
 //!
 //! A daemon that is killed does nothing more for anybody: the guest runs on without
 //! protection until the watchdog resets the host, [`inquire`](lcr_lock::Driver::inquire)

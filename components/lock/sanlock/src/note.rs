@@ -95,9 +95,14 @@ pub(crate) fn find(directory: &Path, fits: impl Fn(&Record) -> bool) -> Option<N
     named(directory, "").into_iter().map(|(_, note)| note).find(fits)
 }
 
+/// Whether it was written on this host.
+pub(crate) fn is_of_this_host(note: &Note) -> bool {
+    note.record.text("host").map(str::to_owned) == process::host()
+}
+
 /// Whether it speaks of a process of this host that lives.
 pub(crate) fn is_of_living(note: &Note) -> bool {
-    note.record.text("host").map(str::to_owned) == process::host()
+    is_of_this_host(note)
         && process::start_of(note.pid).is_some_and(|start| note.record.value("start") == Some(start))
 }
 

@@ -341,10 +341,13 @@ pub fn migration_cancelled(world: &World) {
         world.assert_held(&web, &disk);
         assert!(destination.driver().owners().is_empty());
         // It can try again.
-        let (leaving, _grant) = guest.prepare_migrate(&target(with_descriptors)).unwrap();
+        let (leaving, grant) = guest.prepare_migrate(&target(with_descriptors)).unwrap();
         drop(leaving.cancel().unwrap());
+        drop(grant);
         world.assert_held(&web, &disk);
         process.kill();
+        // At once, but for what other tests fork.
+        world.assert_free_soon(&web, &disk);
     }
 }
 
@@ -370,6 +373,55 @@ pub fn migration_cancelled_after_the_source_has_completed(world: &World) {
         world.assert_held(&web, &disk);
         process.kill();
         world.assert_free_soon(&web, &disk);
+    }
+}
+
+/// The destination has taken over, and its guest has ended, when the source takes back: what
+/// was plugged, too, and though a disk is called otherwise by then.
+pub fn migration_cancelled_after_both_have_completed(world: &World) {
+    if !migrates(world) {
+        return;
+    }
+    for with_descriptors in [false, true] {
+        let (source, destination) = (world.host(), world.host());
+        let web = new_guest("web");
+        let (disk, plugged) = (world.disk("a"), world.disk("b"));
+        let (guest, mut process) = start(&source, &web, from_ref(&disk)).unwrap();
+        let hot_plug = source.about().features.hot_plug;
+        if hot_plug {
+            guest.plug(&plugged).unwrap();
+        }
+        let (leaving, grant) = guest.prepare_migrate(&target(with_descriptors)).unwrap();
+        let mut arriving = destination.arrive(&web).unwrap();
+        arriving.add(&disk).unwrap();
+        if hot_plug {
+            arriving.add(&plugged).unwrap();
+        }
+        let mut there = world.process(&web);
+        let incoming = arriving.started(there.id()).unwrap();
+        let left = leaving.complete().unwrap();
+        let passed = !grant.descriptors.is_empty();
+        let incoming = incoming.complete(grant).unwrap();
+        // The destination is gone before the guest has arrived.
+        drop((incoming, destination));
+        there.kill();
+        if !passed {
+            world.assert_free_soon(&web, &disk);
+        }
+        let guest = left.cancel().unwrap();
+        world.assert_held(&web, &disk);
+        guest.state().unwrap();
+        if hot_plug {
+            world.assert_held(&web, &plugged);
+        }
+        drop((guest, source));
+        world.assert_held(&web, &disk);
+        if hot_plug {
+            world.assert_held(&web, &plugged);
+        }
+        process.kill();
+        world.assert_free_soon(&web, &disk);
+        world.assert_free_soon(&web, &plugged);
     }
 }
 

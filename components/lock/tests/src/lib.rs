@@ -499,6 +499,7 @@ macro_rules! suite {
                 migration_with_descriptors_completed
                 migration_cancelled
                 migration_cancelled_after_the_source_has_completed
+                migration_cancelled_after_both_have_completed
                 failed_prepare_starts_nothing
                 modes
                 misuse_is_refused

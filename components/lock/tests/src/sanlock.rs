@@ -155,6 +155,12 @@ impl Daemon {
         &self.directory
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Kills it, as nothing can be caught.
     pub fn kill(&mut self) {
         let _ = self.process.kill();

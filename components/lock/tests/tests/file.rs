@@ -4,9 +4,9 @@ use std::fs;
 
 use lcr_core::{Context, Factory};
 use lcr_lock::life::{Plugin, Policy};
-use lcr_lock::{Driver as _, Grant, Kind, Lease, Mode, Resource};
+use lcr_lock::{Driver as _, Grant, Kind, Lease, Mode, Resource, Target};
 use lcr_lock_tests::programs::{Rival, Starter};
-use lcr_lock_tests::{Locks, Subject, World, acquire, new_guest, soon, start};
+use lcr_lock_tests::{Locks, Process, Subject, World, acquire, new_guest, soon, start};
 
 const FILE: Subject = Subject {
     interface: "lock.file",
@@ -58,26 +58,192 @@ fn a_killed_manager_leaves_the_guest_locked() {
     world.assert_free_soon(&web, &disk);
 }
 
+/// Between the source's completion and its cancelling a disk is renamed: what was open is
+/// what is taken back, whatever it is called.
+#[test]
+fn a_disk_that_is_renamed_while_its_guest_moves_comes_back() {
+    for with_descriptors in [false, true] {
+        let world = World::new(FILE);
+        let (source, destination) = (world.host(), world.host());
+        let web = new_guest("web");
+        let disk = world.disk("a");
+        let (guest, _process) = start(&source, &web, std::slice::from_ref(&disk)).unwrap();
+        let target = Target { uri: String::new(), with_descriptors };
+        let (leaving, grant) = guest.prepare_migrate(&target).unwrap();
+        let mut arriving = destination.arrive(&web).unwrap();
+        arriving.add(&disk).unwrap();
+        let there = Process::new();
+        let incoming = arriving.started(there.id()).unwrap();
+        let left = leaving.complete().unwrap();
+        let renamed = world.path("renamed");
+        fs::rename(disk.path(), &renamed).unwrap();
+        // Another process would open another file, or none.
+        fs::write(disk.path(), b"another").unwrap();
+        if with_descriptors {
+            let failed = incoming.complete(grant).unwrap_err();
+            assert_eq!(failed.error.kind, Kind::Invalid, "{failed}");
+            assert!(failed.to_string().contains("leads to another file by now"), "{failed}");
+            failed.guest.cancel();
+        } else {
+            incoming.cancel();
+        }
+        let guest = left.cancel().unwrap();
+        let renamed = Resource::disk(renamed, Mode::Exclusive);
+        world.assert_held(&web, &renamed);
+        world.assert_free(&web, &disk);
+        guest.state().unwrap();
+        guest.unplug(&disk).unwrap();
+        world.assert_free(&web, &renamed);
+    }
+}
+
+/// A process that goes on as it is has its files, whatever they are called.
+#[test]
+fn a_disk_that_is_renamed_goes_along_with_its_process() {
+    for directory in [false, true] {
+        let world = World::new(Subject { directory, ..FILE });
+        let (source, destination) = (world.host(), world.host());
+        let web = new_guest("web");
+        let (disk, plugged) = (world.disk("a"), world.disk("b"));
+        let (guest, process) = start(&source, &web, std::slice::from_ref(&disk)).unwrap();
+        guest.plug(&plugged).unwrap();
+        let target = Target { uri: String::new(), with_descriptors: true };
+        let (leaving, grant) = guest.prepare_migrate(&target).unwrap();
+        let mut arriving = destination.arrive(&web).unwrap();
+        arriving.add(&disk).unwrap();
+        arriving.add(&plugged).unwrap();
+        let incoming = arriving.started(process.id()).unwrap();
+        let left = leaving.complete().unwrap();
+        let renamed = world.path("renamed");
+        fs::rename(disk.path(), &renamed).unwrap();
+        let guest = incoming.complete(grant).unwrap();
+        left.forget();
+        drop(source);
+        guest.state().unwrap();
+        world.assert_held(&web, &plugged);
+        if !directory {
+            world.assert_held(&web, &Resource::disk(renamed, Mode::Exclusive));
+        }
+        // The keeper that was there is the one that there is.
+        guest.unplug(&plugged).unwrap();
+        world.assert_free(&web, &plugged);
+        soon("the keeper has ended", || keepers_at(&world, process.id()) == 0);
+        guest.unplug(&disk).unwrap();
+    }
+}
+
+/// What was taken over for a guest that cannot be started is the source's still: it was
+/// never free.
+#[test]
+fn a_guest_that_cannot_be_started_there_leaves_the_locks_here() {
+    let world = World::new(FILE);
+    let (source, destination) = (world.host(), world.host());
+    let web = new_guest("web");
+    let disk = world.disk("a");
+    let (guest, _process) = start(&source, &web, std::slice::from_ref(&disk)).unwrap();
+    let target = Target { uri: String::new(), with_descriptors: true };
+    let (leaving, grant) = guest.prepare_migrate(&target).unwrap();
+    let mut arriving = destination.arrive(&web).unwrap();
+    arriving.add(&disk).unwrap();
+    let left = leaving.complete().unwrap();
+    let acquired = arriving.complete(grant).unwrap();
+    acquired.start(std::process::Command::new("/no/such/program")).unwrap_err();
+    world.assert_held(&web, &disk);
+    left.cancel().unwrap();
+    world.assert_held(&web, &disk);
+}
+
+/// Who has kept the lock for a guest is killed, and its manager ends: the next one says so,
+/// and not that all is well.
+#[test]
+fn a_lock_that_is_lost_is_said_to_be() {
+    let world = World::new(FILE);
+    let host = world.host();
+    let web = new_guest("web");
+    let (a, b) = (world.disk("a"), world.disk("b"));
+    let acquired = acquire(&host, &web, &[a.clone(), b.clone()]).unwrap().here();
+    let process = Process::new();
+    let guest = acquired.started(process.id()).unwrap();
+    let state = guest.state().unwrap();
+    let keeper = keeper_pids(&world, process.id());
+    let [keeper] = &keeper[..] else { panic!("{keeper:?}") };
+    let keeper = rustix::process::Pid::from_raw(keeper.cast_signed()).unwrap();
+    rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
+    // Its manager has it still.
+    guest.state().unwrap();
+    drop((guest, host));
+    world.assert_free_soon(&web, &a);
+
+    let host = world.host();
+    let known = web.clone().with_pid(process.id());
+    let guest = host.attach(&known, Grant::of_state(state)).unwrap().child(Policy::default()).unwrap();
+    let error = guest.state().unwrap_err();
+    assert_eq!(error.kind, Kind::Lost, "{error}");
+    let expected = format!(
+        "lock.file: cannot inquire {a}: process {} of guest web has no lock of it any more",
+        process.id()
+    );
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    // Where the guest stands still, what is free can be taken again: all, or nothing.
+    let rival = acquire(&world.host(), &new_guest("rival"), std::slice::from_ref(&b)).unwrap();
+    let refused = host.driver().acquire(guest.owner(), &lcr_lock::Request::default()).unwrap_err();
+    assert_eq!(refused.kind, Kind::Held, "{refused}");
+    assert_eq!(guest.state().unwrap_err().kind, Kind::Lost);
+    world.assert_free(&web, &a);
+    drop(rival);
+    host.driver().acquire(guest.owner(), &lcr_lock::Request::default()).unwrap();
+    guest.state().unwrap();
+    drop((guest, host));
+    world.assert_held(&web, &a);
+    world.assert_held(&web, &b);
+}
+
+/// A keeper of several locks ends with the last of them, whoever adopts the guest.
+#[test]
+fn unplugging_one_of_two_disks_leaves_their_keeper() {
+    let world = World::new(FILE);
+    let host = world.host();
+    let web = new_guest("web");
+    let (a, b) = (world.disk("a"), world.disk("b"));
+    let acquired = acquire(&host, &web, &[a.clone(), b.clone()]).unwrap().here();
+    let process = Process::new();
+    let state = acquired.started(process.id()).unwrap().leave();
+    drop(host);
+    let host = world.host();
+    let known = web.clone().with_pid(process.id());
+    let guest = host.attach(&known, Grant::of_state(state)).unwrap().child(Policy::default()).unwrap();
+    guest.unplug(&a).unwrap();
+    world.assert_free(&web, &a);
+    drop((guest, host));
+    world.assert_held(&web, &b);
+}
+
+/// The keepers that have a disk of this world open, but for the process itself.
+fn keeper_pids(world: &World, but: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|other| *other != but)
+        .filter(|other| {
+            fs::read_to_string(format!("/proc/{other}/comm")).is_ok_and(|name| name == "lcr-lock-keeper\n")
+        })
+        .filter(|other| {
+            let open = fs::read_dir(format!("/proc/{other}/fd")).into_iter().flatten();
+            let mut links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+            links.any(|link| link.starts_with(world.path("a").parent().unwrap()))
+        })
+        .collect()
+}
+
+fn keepers_at(world: &World, but: u32) -> usize {
+    keeper_pids(world, but).len()
+}
+
 /// A keeper ends with the guest, or with the last lock that it keeps.
 #[test]
 fn keepers_do_not_outlive_what_they_keep() {
     let world = World::new(FILE);
     let host = world.host();
-    let keepers = |pid: u32| {
-        let entries = fs::read_dir("/proc").unwrap();
-        let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|other| *other != pid)
-            .filter(|other| {
-                fs::read_to_string(format!("/proc/{other}/comm"))
-                    .is_ok_and(|name| name == "lcr-lock-keeper\n")
-            })
-            .filter(|other| {
-                let open = fs::read_dir(format!("/proc/{other}/fd")).into_iter().flatten();
-                let mut links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-                links.any(|link| link.starts_with(world.path("a").parent().unwrap()))
-            })
-            .count()
-    };
+    let keepers = |pid: u32| keepers_at(&world, pid);
     let (guest, mut process) = start(&host, &new_guest("web"), &[world.disk("a")]).unwrap();
     let pid = process.id();
     assert_eq!(keepers(pid), 0, "what is inherited needs no keeper");

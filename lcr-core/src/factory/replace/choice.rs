@@ -74,6 +74,15 @@ impl Choice {
         candidates.sort_by_key(|(_, interface)| std::cmp::Reverse(interface.version));
         let fits = candidates.iter().position(|(_, interface)| may(interface));
         let Some(fits) = fits else {
+            if let Some(back) = ask.is_back()
+                && !from.contains(&back.from)
+            {
+                return Err(ReplaceError::Overtaken {
+                    interface: name.clone(),
+                    from: back.from,
+                    serving: from,
+                });
+            }
             return Err(match candidates.into_iter().next() {
                 Some((_, found)) if !from.is_empty() => ReplaceError::DoesNotReplace {
                     interface: name.clone(),

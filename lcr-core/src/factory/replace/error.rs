@@ -171,6 +171,28 @@ pub enum ReplaceError {
         /// Do these versions say how long their tables are?
         described: bool,
     },
+    /// A library's code asked for it.
+    #[error(
+        "a library asked for the replacement of `{interface}`, and only the program that has loaded it can wait for its \
+         callers; have the program replace, or ask its control service"
+    )]
+    InLibrary {
+        /// The interface.
+        interface: String,
+    },
+    /// The way back was from a version that serves no more.
+    #[error(
+        "this was the way back of `{interface}` from version {from}, and somebody else has replaced that meanwhile: \
+         version {} serves; look at the history, and ask again", numbers(.serving)
+    )]
+    Overtaken {
+        /// The interface.
+        interface: String,
+        /// The version that was to be taken back.
+        from: i32,
+        /// What serves.
+        serving: Vec<i32>,
+    },
     /// A table that C code holds could not become one of the new version.
     #[error(transparent)]
     Table(#[from] TableMismatch),
@@ -182,7 +204,8 @@ pub enum ReplaceError {
     },
     /// New instances of the old version were constructed without a break.
     #[error(
-        "other threads constructed new instances of the old version, again and again, until the time was over;          try again, with a longer timeout"
+        "other threads constructed new instances of the old version, again and again, until the time was over; try again, \
+         with a longer timeout"
     )]
     Outrun,
     /// It cannot be found, loaded, or constructed.

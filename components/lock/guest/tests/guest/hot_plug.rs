@@ -60,3 +60,60 @@ fn a_failed_unplug_warns_and_the_lock_outlasts_it() {
     assert!(said.contains("lock.inside: cannot plug disk") && said.contains("does not do that"), "{said}");
     drop(web);
 }
+
+/// A lease is a byte of a file: another guest may have the one beside it.
+#[test]
+fn leases_are_taken_plugged_and_unplugged_like_disks() {
+    let world = World::new();
+    let host = world.host("host");
+    let file = world.disk("leases,bin");
+    let lease = |name: &str, more: &str| format!("{name},path={}{more}", file.replace(',', ",,"));
+    let mut web = host.run("web", &["--lease", &lease("one", ",offset=512,lockspace=LS")]);
+    let one = serde_json::json!(
+        {"name": "one", "lockspace": "LS", "path": file, "offset": 512, "mode": "exclusive"}
+    );
+    assert_eq!(host.look("web").unwrap()["leases"], serde_json::json!([one]));
+    let rival = |lease: &str| host.refused(125, &["run", "--name", "db", "--lease", lease, "--", "true"]);
+    let said = rival(&lease("one", ",offset=512,lockspace=LS"));
+    let expected =
+        format!("cannot acquire lease one of lockspace LS at {file}+512 (exclusive): held by guest web");
+    assert!(said.contains(&expected), "{said}");
+    let two = lease("two", ",offset=1024,shared");
+    host.done(&["run", "--name", "db", "--lease", &two, "--", "true"]);
+
+    host.done(&["plug", "web", "--lease", &two, "--disk", &world.disk("a")]);
+    host.done(&["run", "--name", "db", "--lease", &two, "--", "true"]);
+    let said = rival(&two.replace("shared", "exclusive"));
+    assert!(said.contains("held by guest web"), "{said}");
+    let table = String::from_utf8(host.output(&["list"]).stdout).unwrap();
+    assert!(table.contains(&format!("lease:one lease:two,shared {}\n", world.disk("a"))), "{table}");
+    // The mode is not what it is known by.
+    host.done(&["unplug", "web", "--lease", &lease("two", ",offset=1024")]);
+    host.done(&["run", "--name", "db", "--lease", &lease("two", ",offset=1024"), "--", "true"]);
+    let said = host.refused(1, &["unplug", "web", "--lease", &lease("two", ",offset=1024")]);
+    let has = format!("guest web has no lease two\n  it has: one, {}\n", world.disk("a"));
+    assert_eq!(said, format!("lcr-guest: {has}"));
+    web.end();
+    host.done(&["run", "--name", "db", "--lease", &lease("one", ",offset=512"), "--", "true"]);
+}
+
+/// What a guest has is known by its file, not by how somebody writes that.
+#[test]
+fn a_disk_is_unplugged_under_whatever_name_leads_to_it() {
+    let world = World::new();
+    let host = world.host("host");
+    let disks = ["a", "b", "c"].map(|name| world.disk(name));
+    let [a, b, c] = &disks;
+    let link = world.path("link").display().to_string();
+    std::os::unix::fs::symlink(a, &link).unwrap();
+    std::fs::create_dir(world.path("directory")).unwrap();
+    let dotted = world.path("directory/../b").display().to_string();
+    let _web = host.run("web", &["--disk", a, "--disk", b, "--disk", c]);
+    host.done(&["unplug", "web", "--disk", &link]);
+    host.done(&["unplug", "web", "--disk", &dotted]);
+    assert!(!host.is_held(a) && !host.is_held(b) && host.is_held(c));
+    let mut command = host.command(&["unplug", "web", "--disk", "c"]);
+    lcr_tests::run(command.current_dir(world.path("")));
+    assert!(!host.is_held(c));
+    assert_eq!(host.look("web").unwrap()["disks"], serde_json::json!([]));
+}

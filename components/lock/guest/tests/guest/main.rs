@@ -1,6 +1,9 @@
 //! `lcr-guest`, as a person and a program use it: whole processes, no root, no daemon.
 
+mod devices;
+mod family;
 mod hot_plug;
+mod lost;
 mod migration;
 mod readme;
 mod refusals;
@@ -8,4 +11,5 @@ mod replaced;
 mod signals;
 mod start;
 mod supervisor;
+mod users;
 mod world;

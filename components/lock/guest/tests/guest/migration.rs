@@ -159,7 +159,9 @@ fn what_cannot_be_moved_stays() {
 #[test]
 fn a_command_that_cannot_be_executed_there_brings_the_guest_back() {
     let moving = moving("file");
-    let broken = moving.world.script("broken", "#!/no/such/interpreter\n");
+    // Its interpreter is itself: only the kernel sees that this comes to nothing.
+    let itself = moving.world.path("broken");
+    let broken = moving.world.script("broken", &format!("#!{}\n", itself.display()));
     let mut migrate = moving.migrate(&["--", &broken]);
     assert_eq!(migrate.wait().code(), Some(125));
     let said = migrate.said();
@@ -168,6 +170,30 @@ fn a_command_that_cannot_be_executed_there_brings_the_guest_back() {
     // It does not stand still any more.
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid(&moving.guest))).unwrap();
     assert!(!stat.contains(") T "), "{stat}");
+}
+
+/// What is open is what is locked: the name that it has by then is another matter.
+#[test]
+fn a_disk_that_is_renamed_while_its_guest_moves_stays_locked() {
+    let moving = moving("file");
+    let (disk, renamed) = (moving.disk.clone(), moving.world.path("renamed").display().to_string());
+    let plugged = moving.world.disk("plugged");
+    moving.here.done(&["plug", "web", "--disk", &plugged]);
+    let rename = format!("mv {disk} {renamed}");
+    // Another process would not find it, and the guest goes on.
+    let mut migrate = moving.migrate(&["--move", &rename, "--", "cat"]);
+    assert_eq!(migrate.wait().code(), Some(125));
+    let said = migrate.said();
+    assert!(said.contains("cannot be opened") && said.contains("guest web goes on in"), "{said}");
+    moving.here.until("web", "running");
+    assert!(moving.there.list().is_empty());
+    assert!(moving.here.is_held(&renamed) && moving.here.is_held(&plugged));
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid(&moving.guest))).unwrap();
+    assert!(!stat.contains(") T "), "{stat}");
+    // The same process has it open, and takes it along.
+    let _migrate = moving.migrate(&[]);
+    moving.there.until("web", "running");
+    assert!(moving.there.is_held(&renamed) && moving.there.is_held(&plugged));
 }
 
 #[test]
@@ -209,7 +235,9 @@ fn a_destination_that_is_killed_leaves_the_guest_where_it_was() {
 #[test]
 fn a_destination_that_is_killed_at_any_moment_leaves_one_guest() {
     for _ in 0..5 {
-        let Moving { world: _world, here, there, disk, web, guest } = moving("file");
+        let Moving { world, here, there, disk, web, guest } = moving("file");
+        let plugged = world.disk("plugged");
+        here.done(&["plug", "web", "--disk", &plugged]);
         let script = "kill -9 $PPID; echo $$; exec cat";
         let to = there.directory.to_str().unwrap();
         let mut migrate =
@@ -234,7 +262,7 @@ fn a_destination_that_is_killed_at_any_moment_leaves_one_guest() {
             }
             None => assert!(is_alive(source)),
         }
-        assert!(here.is_held(&disk));
+        assert!(here.is_held(&disk) && here.is_held(&plugged));
         drop((web, migrate.wait()));
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::world::{Host, Program, World, absent, pid};
+use crate::world::{Host, Program, World, absent, is_alive, pid, signal, soon};
 
 /// Refused before anything was made for it.
 #[track_caller]
@@ -100,6 +100,54 @@ fn parameters_that_the_driver_does_not_take() {
     }
 }
 
+/// Those that a driver has not are refused before anything runs, and say which.
+#[test]
+fn failure_actions_that_the_driver_has_not() {
+    let world = World::new();
+    let disk = world.disk("a");
+    let marker = world.path("marker");
+    let touch = ["touch", marker.to_str().unwrap()];
+    for driver in ["file", "nop"] {
+        for action in ["poweroff", "restart", "pause"] {
+            let options = ["--name", "web", "--driver", driver, "--on-failure", action, "--disk", &disk];
+            let said = format!(
+                "lock.{driver}: cannot acquire: the failure action `{action}` was asked for, and this driver has none: \
+                 it does nothing when a lock is lost; use `ignore`, or a driver that has it, as lock.sanlock"
+            );
+            run_refused(125, &options, &touch, &said);
+        }
+        let options = ["run", "--name", "web", "--driver", driver, "--on-failure", "ignore", "--", "true"];
+        world.host("host").done(&options);
+    }
+    let said = "the actions are poweroff, restart, pause and ignore";
+    run_refused(125, &["--name", "web", "--on-failure", "reboot"], &touch, said);
+    assert!(!marker.exists(), "it ran");
+}
+
+#[test]
+fn a_lease_that_is_none() {
+    run_refused(
+        125,
+        &["--name", "web", "--lease", "a"],
+        &["true"],
+        "the lease a has no place: add path=PATH",
+    );
+    let world = World::new();
+    let path = absent(&world).display().to_string();
+    let lease = format!("a,path={path}");
+    let said = format!("cannot acquire lease a at {path}+0 (exclusive): {path} cannot be opened");
+    run_refused(125, &["--name", "web", "--lease", &lease], &["true"], &said);
+    let far = format!("a,path={},offset={}", world.disk("a"), u64::MAX);
+    run_refused(125, &["--name", "web", "--lease", &far], &["true"], "no file is as long as its offset");
+    let twice = format!("a,path={}", world.disk("a"));
+    run_refused(
+        125,
+        &["--name", "web", "--lease", &twice, "--lease", &twice],
+        &["true"],
+        "cannot add lease a",
+    );
+}
+
 #[test]
 fn a_command_that_is_not_there_or_cannot_be_executed() {
     let world = World::new();
@@ -114,12 +162,75 @@ fn a_command_that_is_not_there_or_cannot_be_executed() {
     let file = world.disk("a");
     run_refused(126, &["--name", "web"], &[&file], &format!("{file} cannot be executed"));
     run_refused(126, &["--name", "web"], &["/"], "/ cannot be executed");
-    // It looks like one, and the kernel says no.
-    let broken = world.script("broken", "#!/no/such/interpreter\n");
-    let said = format!("the guest's command {broken} cannot be started");
-    run_refused(125, &["--name", "web", "--disk", &file], &[&broken], &said);
-    assert!(!world.host("host").is_held(&file));
     run_refused(125, &["--name", "web"], &[], "COMMAND");
+}
+
+/// Its own process has ended, and its supervisor before that: who has the lock is named.
+#[test]
+fn a_holder_that_was_left_behind_is_named_and_not_the_guests_own_process() {
+    let world = World::new();
+    let host = world.host("host");
+    let disk = world.disk("a");
+    let script = "sleep 600 < /dev/null > /dev/null 2>&1 & echo $!; exec cat";
+    let run = ["run", "--name", "web", "--disk", &disk, "--", "sh", "-c", script];
+    let mut web = Program::start(host.command(&run));
+    let left: u32 = web.line().parse().unwrap();
+    let own = pid(&host.until("web", "running"));
+    web.kill();
+    web.end();
+    soon("its own process has ended", || (!is_alive(own)).then_some(()));
+    let said = host.refused(125, &["run", "--name", "rival", "--disk", &disk, "--", "true"]);
+    signal(left, rustix::process::Signal::KILL);
+    assert!(said.contains("held by guest web (uuid "), "{said}");
+    let expected = format!(
+        ", pid {left}, running sleep); process {left} has it from the guest's own process, {own}, which has ended: end \
+         what that has left behind\n"
+    );
+    assert!(said.contains(&expected), "{said}");
+    host.free_soon(&disk);
+}
+
+/// What a script, or a program, needs to be executed is not there.
+#[test]
+fn a_command_whose_interpreter_is_not_there_or_cannot_be_executed() {
+    let world = World::new();
+    let file = world.disk("a");
+    let script = |name: &str, text: &[u8]| {
+        let path = world.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    };
+    let refused = |code, script: &str, said: &str| {
+        run_refused(code, &["--name", "web", "--disk", &file], &[script], said);
+        assert!(!world.host("host").is_held(&file));
+    };
+    let broken = script("broken", b"#! /no/such/interpreter -x\nexit 0\n");
+    let absent = "is a script for the interpreter /no/such/interpreter, and there is no /no/such/interpreter";
+    refused(127, &broken, &format!("{broken} {absent}\n  the guest was not started, and nothing is locked"));
+    let of_it = script("of-it", format!("#!{broken}\n").as_bytes());
+    refused(127, &of_it, &format!("{broken} {absent}"));
+    let by_data = script("by-data", format!("#!{file}\n").as_bytes());
+    refused(
+        126,
+        &by_data,
+        &format!("{by_data} is a script for the interpreter {file}, which cannot be executed"),
+    );
+    // Its interpreter is itself: only the kernel sees that this comes to nothing.
+    let endless = script("endless", format!("#!{}\n", world.path("endless").display()).as_bytes());
+    refused(126, &endless, &format!("the guest's command {endless} cannot be started"));
+    // Which loader a program wants is the kernel's to read. Another process writes the
+    // program: a child of this one that has it open would keep it from being executed.
+    let mut text = fs::read("/bin/true").unwrap();
+    let loader = b"/lib64/ld-linux-x86-64.so.2\0";
+    if let Some(at) = text.windows(loader.len()).position(|bytes| bytes == loader) {
+        text[at + 1] = b'x';
+        let (data, no_loader) = (script("data", &text), world.path("no-loader"));
+        lcr_tests::run(std::process::Command::new("cp").arg(&data).arg(&no_loader));
+        let no_loader = no_loader.display();
+        let said = format!("the guest's command {no_loader} cannot be started: No such file");
+        refused(127, &no_loader.to_string(), &said);
+    }
 }
 
 #[test]
@@ -150,6 +261,8 @@ fn a_run_directory_that_cannot_be_written_or_is_not_safe() {
     host.directory = world.disk("file").into();
     let said = host.refused(125, &["run", "--name", "web", "--", "true"]);
     assert!(said.contains("no guests can be recorded in") && said.contains("set LCR_RUNTIME_DIR"), "{said}");
+    let said = host.refused(1, &["list"]);
+    assert!(said.contains("no guests can be recorded in"), "{said}");
     host.directory = world.path("everybody's");
     fs::create_dir(&host.directory).unwrap();
     fs::set_permissions(&host.directory, fs::Permissions::from_mode(0o777)).unwrap();

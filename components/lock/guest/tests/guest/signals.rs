@@ -148,6 +148,32 @@ fn at_a_terminal_the_guest_has_the_keyboard() {
     assert_eq!(terminal.wait(), Some(0));
 }
 
+/// The guest has closed what it does not know when its supervisor leaves: then a keeper has
+/// the locks.
+#[test]
+fn a_supervisor_that_leaves_takes_no_locks_along() {
+    let world = World::new();
+    let host = world.host("host");
+    let disk = world.disk("a");
+    let script = r#"read line; for n in /proc/self/fd/*; do n=${n##*/}; [ "$n" -gt 2 ] && eval "exec $n<&-"; done
+        echo closed; read line"#;
+    let mut web =
+        Program::start(host.command(&["run", "--name", "web", "--disk", &disk, "--", "bash", "-c", script]));
+    host.until("web", "running");
+    web.kill();
+    let mut terminal = Terminal::start(host.command(&["attach", "web"]));
+    host.until("web", "running");
+    web.write("\n");
+    assert_eq!(web.line(), "closed");
+    terminal.press("\x03");
+    assert_eq!(terminal.line(), "lcr-guest: guest web runs on, and is locked: lcr-guest attach web");
+    assert_eq!(terminal.wait(), Some(128 + 2));
+    assert!(host.is_held(&disk));
+    assert_eq!(host.look("web").unwrap()["state"], "unsupervised");
+    host.done(&["stop", "web"]);
+    host.free_soon(&disk);
+}
+
 /// Ctrl-C is for what a person sees running: the supervisor, where that has adopted a
 /// guest.
 #[test]

@@ -81,6 +81,7 @@ fn the_list_says_all_that_is_known() {
         "name": "web", "uuid": guest["uuid"], "pid": guest["pid"], "supervisor_pid": web.pid(),
         "driver": "lock.file", "driver_version": 1, "state": "running",
         "disks": [{"path": a, "mode": "exclusive"}, {"path": b, "mode": "readonly"}],
+        "leases": [], "on_failure": "default",
     });
     assert_eq!(guest, expected);
     let table = String::from_utf8(host.output(&["list"]).stdout).unwrap();

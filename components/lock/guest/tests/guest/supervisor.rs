@@ -129,6 +129,8 @@ fn another_process_with_the_guests_number_is_not_the_guest() {
     let record = file(&host, "web.json");
     let mut value: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
     value["start"] = (value["start"].as_u64().unwrap() - 1).into();
+    // It has not got the guest's mark.
+    value["mark"] = "another".into();
     std::fs::write(&record, value.to_string()).unwrap();
     assert!(host.refused(125, &["attach", "web"]).contains("guest web has ended"));
     assert!(is_alive(guest), "somebody else's process was ended");

@@ -4,6 +4,8 @@
 //! ([`Starter`]). I/O timeouts are a second, so a lockspace is joined in three, and is
 //! lost eight seconds after its storage.
 
+mod guest;
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -38,7 +40,7 @@ struct Hosts {
     program: PathBuf,
     /// The daemons, dropped before their files.
     a: Daemon,
-    _b: Daemon,
+    b: Daemon,
     storage: Storage,
 }
 
@@ -49,7 +51,7 @@ impl Hosts {
         fs::create_dir(storage.path().join("leases")).unwrap();
         let a = Daemon::start(&program, "a", &storage.path().join("run-a"));
         let b = Daemon::start(&program, "b", &storage.path().join("run-b"));
-        Some(Hosts { program, a, _b: b, storage })
+        Some(Hosts { program, a, b, storage })
     }
 
     fn leases(&self) -> PathBuf {
