@@ -11,7 +11,7 @@
 //! checked is what is loaded ([`Policy`]).
 //!
 //! A program with the C calls does this when it references something that only such a look
-//! can find. Its child never gets to `main`: [`at_start`], the first ELF constructor, sees
+//! can find. Its child never gets to `main`: `at_start`, the first ELF constructor, sees
 //! what it is for. Only a program that would do so is started anew: one whose own
 //! `at_start` has run before `main`. Where liblcr was loaded later (by a plug-in, say), or
 //! the program has more rights than its caller, nothing is asked, and the library offers

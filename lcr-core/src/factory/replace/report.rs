@@ -19,8 +19,8 @@ pub struct Report {
     /// The switch itself.
     pub switched: Duration,
     /// From the switch until the last caller had left the old version, and it was
-    /// destroyed. `None`: somebody is inside still, or has it pinned; it is
-    /// destroyed after them.
+    /// destroyed. `None`: somebody is inside still, or has it pinned, or C code holds
+    /// references that may have called it; it is destroyed after them.
     pub drained: Option<Duration>,
     /// How many calls waited.
     pub held_calls: u64,
