@@ -46,6 +46,7 @@ pub mod guest;
 mod inherit;
 pub mod life;
 pub mod parameters;
+pub mod process;
 pub mod record;
 pub mod resource;
 

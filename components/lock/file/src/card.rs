@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use lcr_lock::process::files_of;
 use lcr_lock::record::Record;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::pwrite;
@@ -36,7 +37,7 @@ impl Card {
 
     /// Whether a descriptor is a card.
     pub(crate) fn is_one(pid: u32, number: i32) -> bool {
-        let link = fs::read_link(format!("/proc/{pid}/fd/{number}"));
+        let link = fs::read_link(files_of(pid).join(format!("fd/{number}")));
         link.is_ok_and(|link| link.to_str().is_some_and(|link| link.starts_with(&format!("/memfd:{NAME} "))))
     }
 
@@ -45,12 +46,12 @@ impl Card {
         if !Card::is_one(pid, number) {
             return None;
         }
-        fs::read_to_string(format!("/proc/{pid}/fd/{number}")).ok()?.parse().ok()
+        fs::read_to_string(files_of(pid).join(format!("fd/{number}"))).ok()?.parse().ok()
     }
 
     /// The cards that a process carries.
     pub(crate) fn all_of(pid: u32) -> Vec<(i32, Record)> {
-        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(files_of(pid).join("fd")) else { return Vec::new() };
         entries
             .filter_map(|entry| {
                 let number = entry.ok()?.file_name().to_str()?.parse().ok()?;

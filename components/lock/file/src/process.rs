@@ -5,28 +5,13 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
+use lcr_lock::process::files_of;
+pub(crate) use lcr_lock::process::{program_of, start_of};
 use lcr_lock::record::Record;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
 
 use crate::card::Card;
 use crate::ofd::Inode;
-
-/// When a process was started, in the kernel's ticks since it was: with the number, what
-/// no other process has. None if there is no such process, or it is over and only
-/// waited for: then nothing is open in it.
-pub(crate) fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name stands in parentheses and may hold anything.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
-    let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(start)
-}
-
-/// What it runs, in up to 15 letters.
-pub(crate) fn program_of(pid: u32) -> Option<String> {
-    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
-}
 
 /// A descriptor that stands for the process.
 pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
@@ -69,7 +54,7 @@ impl Seen {
 
     /// Whether what the process starts has it, too.
     pub(crate) fn is_inherited(&self) -> bool {
-        let text = fs::read_to_string(format!("/proc/{}/fdinfo/{}", self.pid, self.number));
+        let text = fs::read_to_string(files_of(self.pid).join(format!("fdinfo/{}", self.number)));
         let flags = text
             .unwrap_or_default()
             .lines()
@@ -106,12 +91,12 @@ pub(crate) fn is_trusted(pid: u32) -> bool {
 
 /// The locks on these files in a process, with the card that each belongs to.
 pub(crate) fn locks_in(pid: u32, wanted: impl Fn(Inode) -> bool) -> Vec<Seen> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(files_of(pid).join("fd")) else { return Vec::new() };
     let mut locks = Vec::new();
     let numbers: Vec<i32> =
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     for number in &numbers {
-        let Ok(metadata) = fs::metadata(format!("/proc/{pid}/fd/{number}")) else { continue };
+        let Ok(metadata) = fs::metadata(files_of(pid).join(format!("fd/{number}"))) else { continue };
         let inode = Inode::of(&metadata);
         if !wanted(inode) {
             continue;
@@ -135,7 +120,7 @@ pub(crate) fn locks_in(pid: u32, wanted: impl Fn(Inode) -> bool) -> Vec<Seen> {
 /// The locks of one descriptor: offset, and whether exclusive. The kernel lists them as
 /// `lock: 1: OFDLCK ADVISORY WRITE -1 08:01:1234 0 0`.
 fn locks_of(pid: u32, number: i32) -> Vec<(i64, bool)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
+    let text = fs::read_to_string(files_of(pid).join(format!("fdinfo/{number}"))).unwrap_or_default();
     let locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
     locks
         .filter_map(|line| {
@@ -153,14 +138,14 @@ pub(crate) fn has_lock(file: &OwnedFd, offset: i64) -> bool {
 
 /// Whether it can be seen what is open in it.
 pub(crate) fn can_be_looked_into(pid: u32) -> bool {
-    let Ok(mut entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let Ok(mut entries) = fs::read_dir(files_of(pid).join("fd")) else { return false };
     let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     !entries.any(|entry| entry.is_ok_and(|entry| fs::read_link(entry.path()).is_err_and(denied)))
 }
 
 /// Whether any lock is left in it.
 pub(crate) fn holds_any(pid: u32) -> bool {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let Ok(entries) = fs::read_dir(files_of(pid).join("fd")) else { return false };
     let mut numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     numbers.any(|number| !locks_of(pid, number).is_empty())
 }

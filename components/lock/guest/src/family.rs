@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lcr_lock::Uuid;
+use lcr_lock::process::Stat;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
@@ -49,14 +50,8 @@ fn all() -> Vec<Seen> {
 }
 
 fn seen(pid: u32) -> Option<Seen> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name stands in parentheses and may hold anything.
-    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().collect();
-    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    let (parent, threads, start) = (number(1)?, number(17)?, number(19)?);
-    // Its first thread may have ended before the others.
-    let alive = !matches!(*fields.first()?, "Z" | "X") || threads > 1;
-    Some(Seen { process: Process { pid, start }, parent: u32::try_from(parent).ok()?, alive })
+    let Stat { start, parent, is_alive } = Stat::of(pid)?;
+    Some(Seen { process: Process { pid, start }, parent, alive: is_alive })
 }
 
 /// What a process has been given as its mark; empty if none, or if that is not to be seen.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use lcr_lock::process::{Stat, start_of};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -23,14 +24,13 @@ impl Process {
 
     /// The one that has this number now, if there is one that has not ended.
     pub(crate) fn of(pid: u32) -> Option<Process> {
-        let (process, state) = parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-        // Over, and only waited for.
-        (!matches!(state, 'Z' | 'X')).then_some(process)
+        Some(Process { pid, start: start_of(pid)? })
     }
 
     /// What a process has copied out of its `/proc/self/stat`.
     pub(crate) fn of_stat(text: &str) -> Option<Process> {
-        Some(parse(text)?.0)
+        let pid = text.split_once(' ')?.0.parse().ok()?;
+        Some(Process { pid, start: Stat::parse(text)?.start })
     }
 
     pub(crate) fn is_alive(self) -> bool {
@@ -53,7 +53,7 @@ impl Process {
     /// Whether all of its threads are stopped, or it has ended.
     pub(crate) fn is_stopped(self) -> bool {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
-        let state = |stat: String| Some(parse(&stat)?.1);
+        let state = |stat: String| stat[stat.rfind(')')? + 1..].trim_start().chars().next();
         !self.is_alive()
             || tasks
                 .filter_map(|task| state(fs::read_to_string(task.path().join("stat")).ok()?))
@@ -64,15 +64,6 @@ impl Process {
     pub(crate) fn signal(self, signal: Signal) -> io::Result<()> {
         self.open().map_or(Ok(()), |process| send(&process, signal))
     }
-}
-
-fn parse(stat: &str) -> Option<(Process, char)> {
-    // The program's name stands in parentheses and may hold anything.
-    let (head, tail) = stat.rsplit_once(')')?;
-    let mut fields = tail.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    Some((Process { pid: head.split_once(' ')?.0.parse().ok()?, start }, state))
 }
 
 /// Sends a signal to a process. One that has ended is no error.
@@ -109,12 +100,5 @@ mod tests {
         assert!(own.is_alive() && own.open().is_some());
         let other = Process { start: own.start + 1, ..own };
         assert!(!other.is_alive() && other.open().is_none());
-    }
-
-    #[test]
-    fn a_programs_name_may_hold_anything() {
-        let mut stat = "12 (a) R 1 ) S".to_owned();
-        (4..30).for_each(|field| stat.push_str(&format!(" {field}")));
-        assert_eq!(parse(&stat), Some((Process { pid: 12, start: 22 }, 'S')));
     }
 }

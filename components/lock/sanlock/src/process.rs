@@ -2,22 +2,8 @@
 
 use std::fs;
 
-/// When a process was started, in the kernel's ticks since it was: with the number, what
-/// no other process has. None if there is no such process, or it is over and only
-/// waited for.
-pub(crate) fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name stands in parentheses and may hold anything.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
-    let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(start)
-}
-
-/// What it runs, in up to 15 letters.
-pub(crate) fn program_of(pid: u32) -> Option<String> {
-    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
-}
+use lcr_lock::process::files_of;
+pub(crate) use lcr_lock::process::{program_of, start_of};
 
 /// This host's name.
 pub(crate) fn host() -> Option<String> {
@@ -28,7 +14,7 @@ pub(crate) fn host() -> Option<String> {
 pub(crate) fn of_socket(inode: u64) -> Option<u32> {
     let link = format!("socket:[{inode}]");
     let has = |pid: &u32| {
-        let mut open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut open = fs::read_dir(files_of(*pid).join("fd")).into_iter().flatten().flatten();
         open.any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str() == link.as_str()))
     };
     let mut all = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::world::{Host, Program, World, is_alive, library, pid, signal, soon};
+use crate::world::{Host, Program, World, is_alive, library, pid, signal, soon, test_program};
 
 /// A child of a shell, with nothing open but its standard streams, which are nobody's; in a
 /// session of its own. Its number is written.
@@ -286,4 +286,30 @@ fn orphans_that_have_ended_are_taken_away() {
     };
     soon("none is left", || (over() == 0).then_some(()));
     assert_eq!(web.end().code(), Some(0), "the guest's status is the guest's");
+}
+
+/// A process lives as long as one of its threads.
+#[test]
+fn a_guest_whose_first_thread_has_ended_runs_on() {
+    let world = World::new();
+    let host = world.host("host");
+    let disk = world.disk("a");
+    let guest = test_program("lock-guest");
+    let run = host.command(&["run", "--name", "web", "--disk", &disk, "--", &guest, "headless"]);
+    let mut web = Program::start(run);
+    assert_eq!(web.line(), "ready");
+    let own = pid(&host.until("web", "running"));
+    soon("its first thread has ended", || {
+        let stat = std::fs::read_to_string(format!("/proc/{own}/stat")).unwrap();
+        stat.contains(") Z ").then_some(())
+    });
+    let said = host.refused(125, &["run", "--name", "db", "--disk", &disk, "--", "true"]);
+    assert!(said.contains("held by guest web"), "{said}");
+    // Without a supervisor, too.
+    web.kill();
+    assert_eq!(host.until("web", "unsupervised")["pid"], own);
+    assert!(host.is_held(&disk));
+    host.done(&["stop", "web"]);
+    assert!(host.list().is_empty());
+    host.free_soon(&disk);
 }

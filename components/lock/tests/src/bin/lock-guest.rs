@@ -1,6 +1,6 @@
 //! `lock-guest`: a guest that says what reaches it, a line each: `ready`, `int`, `usr1`,
 //! and what it reads. It ends with its standard input, with status 0; and by SIGTERM,
-//! with status 3.
+//! with status 3. `lock-guest headless` does so on another thread, when its first has ended.
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::mpsc;
@@ -47,6 +47,17 @@ fn main() {
         }
         let _ = tell.send(None);
     });
+    if std::env::args().nth(1).as_deref() == Some("headless") {
+        // The first thread ends, and the process goes on with another.
+        std::thread::spawn(move || serve(&told));
+        // SAFETY: nothing of this thread is used by another.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+        unreachable!("a thread that has ended goes on");
+    }
+    serve(&told);
+}
+
+fn serve(told: &mpsc::Receiver<Option<String>>) {
     say("ready");
     while let Ok(Some(line)) = told.recv() {
         say(&line);
