@@ -271,6 +271,9 @@ impl FromStr for Disk {
             }
             _ => (text, Mode::Exclusive),
         };
+        if path.is_empty() {
+            return Err("no disk is named: write its PATH".into());
+        }
         let absolute = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
         let path = absolute.to_str().ok_or("the current directory is not UTF-8")?.to_owned();
         Ok(Disk { path, mode })
@@ -292,6 +295,7 @@ fn lease(text: &str) -> Result<Lease, String> {
         Lease { name, lockspace: String::new(), path: PathBuf::new(), offset: 0, mode: Mode::Exclusive };
     for word in words {
         match word.split_once('=') {
+            Some(("path", "")) => return Err("no path stands behind `path=`".into()),
             Some(("path", path)) => {
                 lease.path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
             }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use lcr_lock::life::{Plugin, Policy, Running};
 use lcr_lock::{Driver as _, Grant};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -180,14 +181,57 @@ fn adopt(post: &Post, name: &str) -> Result<(Record, State), Refusal> {
     Ok((record, was))
 }
 
+/// How long the other side may be silent before something is said of it.
+const SILENT: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
+
+/// Waits for the end of the other side, or a little: then this is false. A signal ends it, and
+/// so does another side that is stopped.
+fn await_decision(
+    post: &Post,
+    record: &Record,
+    other: &OwnedFd,
+    destination: Process,
+) -> Result<bool, Refusal> {
+    let mut waits =
+        [PollFd::new(other, PollFlags::IN), PollFd::new(post.signals.descriptor(), PollFlags::IN)];
+    let is_silent = poll(&mut waits, Some(&SILENT)).is_ok_and(|ready| ready == 0);
+    let (name, pid) = (&record.name, destination.pid);
+    let ends = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+    while let Some(came) = post.signals.next() {
+        if ends.contains(&came.signal) {
+            return Err(Refusal::new(format!(
+                "guest {name} was left as it is, on its way: the supervisor there, process {pid}, has not decided"
+            )));
+        }
+    }
+    if is_silent && destination.is_alive() && destination.is_stopped() {
+        return Err(Refusal::new(format!(
+            "guest {name} is on its way, and the supervisor there, process {pid}, is stopped"
+        ))
+        .detail(format!("let it go on: kill -CONT {pid}"))
+        .detail(format!("or end it, and the guest stays here: kill -KILL {pid}; lcr-guest attach {name}")));
+    }
+    Ok(!is_silent)
+}
+
 /// The supervisor has ended in the middle of a migration: what the other side has written
 /// down decides. It stays here, if this answers no refusal.
 fn settle(post: &Post, record: &Record) -> Result<(), Refusal> {
     let Some((to, process)) = record.to.clone().zip(record.process) else { return Ok(()) };
+    let mut is_said = false;
     loop {
         match arrival(&to, record) {
-            Arrival::Undecided(other) => {
-                crate::process::wait(&other, None);
+            Arrival::Undecided(other, destination) => {
+                if await_decision(post, record, &other, destination)? || is_said {
+                    continue;
+                }
+                is_said = true;
+                note(format!(
+                    "guest {} is on its way to {}: waits for the supervisor there, process {}",
+                    record.name,
+                    to.display(),
+                    destination.pid
+                ));
             }
             Arrival::Not => return Ok(()),
             Arrival::Unknown(refusal) => {

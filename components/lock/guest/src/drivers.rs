@@ -34,6 +34,9 @@ pub(crate) fn load(interface: &str, parameters: &[Parameter]) -> Result<Plugin, 
             .map(|interface| interface.name.as_str())
             .filter(|name| name.starts_with("lock."))
             .collect();
+        if names.contains(&interface) {
+            return Refusal::new(format!("lock driver {interface} cannot be used: {error}"));
+        }
         Refusal::new(format!("no lock driver {interface}: {error}")).detail(format!(
             "compiled in: {}; others are looked for in the directories and files of LCR_PATH",
             names.join(", ")

@@ -62,7 +62,7 @@ pub(crate) enum Arrival {
     /// It has not, and will not.
     Not,
     /// The destination is alive, as this process, and has not decided.
-    Undecided(OwnedFd),
+    Undecided(OwnedFd, Process),
     /// It cannot be looked up.
     Unknown(Refusal),
 }
@@ -79,7 +79,7 @@ pub(crate) fn arrival(to: &Path, record: &Record) -> Arrival {
             return Ok(Arrival::Arrived);
         }
         if let Some(destination) = other.supervisor.open() {
-            return Ok(Arrival::Undecided(destination));
+            return Ok(Arrival::Undecided(destination, other.supervisor));
         }
         // What it has started has not arrived, and never will.
         let incoming = there.process(&other).filter(|process| Some(*process) != record.process);

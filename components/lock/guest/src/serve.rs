@@ -352,7 +352,7 @@ impl Supervisor {
                 self.finish(inner)?;
                 Ok((json!({"moved": to.display().to_string()}), Grant::default()))
             }
-            Some((Arrival::Undecided(_), to)) => Err(Refusal::new(format!(
+            Some((Arrival::Undecided(..), to)) => Err(Refusal::new(format!(
                 "it is not decided whether guest {name} arrives in {}",
                 to.display()
             ))),
@@ -382,7 +382,7 @@ impl Supervisor {
                     let _ = self.cancel(&mut inner);
                     return;
                 }
-                Arrival::Undecided(other) => {
+                Arrival::Undecided(other, _) => {
                     drop(inner);
                     process::wait(&other, None);
                 }

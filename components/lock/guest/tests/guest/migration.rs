@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use lcr_lock_tests::programs::Rival;
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::world::{Host, Program, World, is_alive, library, pid, soon, test_program};
+use crate::world::{Host, Program, World, is_alive, library, pid, signal, soon, test_program};
 
 /// Two hosts, with a guest on the first.
 struct Moving {
@@ -327,4 +328,37 @@ fn a_rival_never_gets_the_disk_of_a_guest_that_moves_to_and_fro() {
     let (tried, got) = rival.ended();
     assert_eq!(got, 0, "of {tried}");
     assert!(tried > 1000, "it hardly tried: {tried} times");
+}
+
+/// Who takes up a guest that is on its way waits for the other side, and says so; not for one
+/// that is stopped, and not after Ctrl-C.
+#[test]
+fn a_destination_that_does_not_decide_is_told_of() {
+    let mut moving = moving("file");
+    let pipe = moving.world.path("pipe");
+    lcr_tests::run(std::process::Command::new("mkfifo").arg(&pipe));
+    let mut migrate = moving.migrate(&["--move", &format!("read line < {}", pipe.display())]);
+    moving.here.until("web", "leaving");
+    moving.there.until("web", "arriving");
+    moving.web.kill();
+    let attach = Program::start(moving.here.command(&["attach", "web"]));
+    soon("it has taken the guest up", || {
+        (moving.here.look("web")?["supervisor_pid"] == attach.pid()).then_some(())
+    });
+    let mut attach = attach;
+    signal(attach.pid(), Signal::INT);
+    assert_eq!(attach.wait().code(), Some(125));
+    let said = attach.said();
+    assert!(said.contains("was left as it is, on its way"), "{said}");
+    signal(migrate.pid(), Signal::STOP);
+    let said = moving.here.refused(125, &["attach", "web"]);
+    let hint = format!("let it go on: kill -CONT {}", migrate.pid());
+    assert!(said.contains("is stopped") && said.contains(&hint), "{said}");
+    signal(migrate.pid(), Signal::CONT);
+    std::fs::write(&pipe, b"go\n").unwrap();
+    assert_eq!(migrate.wait().code(), Some(125), "its source is gone");
+    let _attached = Program::start(moving.here.command(&["attach", "web"]));
+    let adopted = moving.here.until("web", "running");
+    assert_eq!(adopted["pid"], moving.guest["pid"]);
+    assert!(moving.here.is_held(&moving.disk) && moving.there.list().is_empty());
 }
