@@ -28,6 +28,7 @@
 //! | links, hard links, ways through other directories | one lock: a file is known by its inode; with a `directory`, hard links have a lease each |
 //! | nodes of one block device (same device number) | one lock, on the node in `/dev` that the kernel has made; where `/dev` has none for it, each node has its own |
 //! | a disk and its partitions; a device and what device-mapper, LVM or RAID make of it; a file and a loop device on it | a lock each: they have different device numbers, and this driver does not know what lies on what. Give all guests the same of them |
+//! | one disk by drivers with different `directory` parameters, or one with and one without | a lock each: they do not see each other. Give all guests that could share a disk the same |
 //! | one disk that several hosts call differently | one lease only if its path, links resolved, is the same on all |
 //!
 //! # What it cannot do

@@ -90,11 +90,16 @@ pub(crate) fn has_no_children(record: &Record) -> bool {
 }
 
 /// Whether a supervisor's child is what it has forked for itself: those that keep locks,
-/// and look into libraries.
+/// whose words are its own, and those that look into libraries. A guest may start a
+/// supervisor, too, of another guest.
 fn is_own(pid: u32, program: &Option<PathBuf>, record: &Record) -> bool {
+    let words = |pid: u32| fs::read(format!("/proc/{pid}/cmdline")).ok();
+    let is_its =
+        |said: &Vec<u8>| Some(said) == words(record.supervisor.pid).as_ref() || said == b"/proc/self/exe\0";
     program.is_some()
         && fs::read_link(format!("/proc/{pid}/exe")).ok() == *program
         && mark_of(pid) != record.mark
+        && words(pid).is_some_and(|said| is_its(&said))
 }
 
 /// The processes of a guest that live, but for its own.

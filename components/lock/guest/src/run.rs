@@ -110,9 +110,10 @@ pub(crate) fn refusal(guests: &Guests, error: &lcr_lock::Error) -> Refusal {
     let Some(holder) = &error.holder else { return refusal };
     let Some(name) = &holder.name else { return refusal };
     match guests.record(name) {
-        Ok(Some(record)) if Some(record.uuid) == holder.uuid => refusal.detail(format!(
-            "it is a guest of this host: lcr-guest list shows it, lcr-guest stop {name} ends it"
-        )),
+        // That of the refused one has no process: two directories may have the same names.
+        Ok(Some(record)) if Some(record.uuid) == holder.uuid && record.process.is_some() => refusal.detail(
+            format!("it is a guest of this host: lcr-guest list shows it, lcr-guest stop {name} ends it"),
+        ),
         _ => refusal.detail("it is no guest of this run directory: lcr-guest list shows those that are"),
     }
 }

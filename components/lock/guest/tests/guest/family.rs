@@ -313,3 +313,38 @@ fn a_guest_whose_first_thread_has_ended_runs_on() {
     assert!(host.list().is_empty());
     host.free_soon(&disk);
 }
+
+/// A guest may have started a supervisor of another guest, whose environment tells nothing.
+#[test]
+fn another_supervisor_that_a_guest_leaves_behind_is_the_guests() {
+    let world = World::new();
+    let (host, inner) = (world.host("host"), world.host("inner"));
+    let disk = world.disk("a");
+    let script = format!(
+        "env -i PATH=\"$PATH\" LCR_RUNTIME_DIR={} setsid {} run --name inner -- sleep 600 </dev/null >/dev/null 2>&1 &",
+        inner.directory.display(),
+        env!("CARGO_BIN_EXE_lcr-guest"),
+    );
+    let run = host.command(&[
+        "run",
+        "--name",
+        "web",
+        "--disk",
+        &disk,
+        "--",
+        "bash",
+        "-c",
+        &format!("{script} read line"),
+    ]);
+    let mut web = Program::start(run);
+    let left = inner.until("inner", "running");
+    let own = pid(&host.look("web").unwrap());
+    web.write("\n");
+    soon("its own process has ended", || (!is_alive(own)).then_some(()));
+    assert_eq!(host.look("web").unwrap()["state"], "running");
+    assert!(host.is_held(&disk));
+    host.done(&["stop", "web"]);
+    web.wait();
+    assert!(!is_alive(pid(&left)));
+    host.free_soon(&disk);
+}
