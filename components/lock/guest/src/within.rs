@@ -16,7 +16,7 @@ use std::process::{Child, Command};
 
 use lcr_lock::Grant;
 use lcr_lock::life::{Plugin, Policy, Running};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use serde_json::json;
 
 use crate::arguments::Within;
@@ -119,8 +119,13 @@ impl Waiting {
 /// The guest's process: becomes the guest's command.
 pub(crate) fn become_guest(arguments: Within) -> crate::Result {
     let Within { channel, description, command } = arguments;
-    // SAFETY: the supervisor has passed it for this, and nothing else here has it. A
-    // number that is not open is refused by the first use.
+    // SAFETY: nothing is done with it but to ask whether it is open.
+    if fcntl_getfd(unsafe { BorrowedFd::borrow_raw(channel) }).is_err() {
+        return Err(Refusal::new(format!(
+            "a supervisor starts this with a descriptor, and {channel} is not open: use lcr-guest run"
+        )));
+    }
+    // SAFETY: the supervisor has passed it for this, and nothing else here has it.
     let channel = unsafe { OwnedFd::from_raw_fd(channel) };
     let mut channel = UnixStream::from(channel);
     let described = (|| {
