@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_programs_name_may_hold_anything_and_a_process_outlives_its_first_thread() {
         let of = |state: &str, threads: u32| {
-            let text = format!("12 (a) R 1 ) {state} 7 {} {threads} 0 22 0", "0 ".repeat(14));
+            let text = format!("12 (a) R 1 ) {state} 7 {} {threads} 0 22 0", "0 ".repeat(15));
             Stat::parse(&text)
         };
         let alive = Stat { start: 22, parent: 7, is_alive: true };
