@@ -88,7 +88,8 @@ impl Supervisor {
         match method {
             "Status" => {
                 inner.record.driver_version = self.plugin.about().version;
-                let lost = matches!(&inner.hold, Hold::Running(guest) if has_lost(guest).is_some());
+                let lost = inner.unprotected
+                    || matches!(&inner.hold, Hold::Running(guest) if has_lost(guest).is_some());
                 let known = inner.record.state;
                 let state = if lost && known == State::Running { State::Lost } else { known };
                 let record = Record { state, ..inner.record.clone() };

@@ -16,15 +16,17 @@
 //! the guest, and the driver ties locks to a process: `lock.sanlock`), those that are left
 //! may have none, and are killed.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lcr_lock::Driver as _;
 use lcr_lock::life::{Departed, Departing, Plugin, Running};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::FileType;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use crate::directory::Guests;
@@ -34,6 +36,9 @@ use crate::process::{self, Process};
 use crate::record::{Record, State};
 use crate::refusal::{Refusal, note};
 use crate::signals::Signals;
+
+/// How often it is looked whether a daemon that has given locks is still there.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What a supervisor has before it has a guest.
 #[derive(Debug)]
@@ -119,6 +124,10 @@ pub(crate) struct Inner {
     pub(crate) same_process: bool,
     /// What holds its locks, whatever becomes of its own process.
     pub(crate) kept: Vec<OwnedFd>,
+    /// The daemon that has given its locks does so no more.
+    pub(crate) unprotected: bool,
+    /// Its own process was killed, perhaps because its locks were lost: what it has left is, too.
+    killed: bool,
 }
 
 /// The guest, at a point of its life.
@@ -179,6 +188,8 @@ impl Supervisor {
             moved_to: None,
             same_process: false,
             kept,
+            unprotected: false,
+            killed: false,
         });
         let supervisor = Arc::new(Supervisor { guests, plugin, own, process, inner, moved });
         let adopted = matches!(origin, Origin::Adopted);
@@ -233,7 +244,11 @@ impl Supervisor {
         // Those that the guest has left behind, once its own process has ended.
         let mut left: Option<Vec<OwnedFd>> = None;
         let mut reaper = Reaper::default();
+        let of_process = !self.plugin.about().features.before_process;
         loop {
+            if of_process && left.is_none() {
+                self.look_for_daemon();
+            }
             let mut waits = vec![
                 PollFd::new(signals.descriptor(), PollFlags::IN),
                 PollFd::new(listener, PollFlags::IN),
@@ -243,7 +258,9 @@ impl Supervisor {
                 None => waits.push(PollFd::new(&self.process, PollFlags::IN)),
                 Some(left) => waits.extend(left.iter().map(|process| PollFd::new(process, PollFlags::IN))),
             }
-            let due = reaper.due().and_then(|due| Timespec::try_from(due).ok());
+            let look = of_process.then_some(LOOK);
+            let due = [reaper.due(), look].into_iter().flatten().min();
+            let due = due.and_then(|due| Timespec::try_from(due).ok());
             match poll(&mut waits, due.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 // Not without memory.
@@ -293,6 +310,41 @@ impl Supervisor {
         }
     }
 
+    /// A driver that ties locks to a process has a connection for it, to a daemon: looks
+    /// whether that has hung up, and says so once.
+    fn look_for_daemon(&self) {
+        let mut inner = self.inner();
+        if inner.unprotected {
+            return;
+        }
+        let has_hung_up = |kept: &OwnedFd| {
+            let is_socket = rustix::fs::fstat(kept)
+                .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Socket);
+            let mut looked = [PollFd::new(kept, PollFlags::empty())];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            is_socket
+                && poll(&mut looked, Some(&now)).is_ok()
+                && looked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+        };
+        if inner.kept.iter().any(has_hung_up) {
+            inner.unprotected = true;
+            let Record { name, driver, .. } = &inner.record;
+            note(format!(
+                "the daemon of {driver} has ended: the locks of guest {name} are not protected any more, and another \
+                 host may get its disks: end it: lcr-guest stop {name}"
+            ));
+        }
+    }
+
+    /// Whether a signal has ended the guest's own process, if it is this one's child.
+    fn was_killed(&self) -> bool {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        // Whoever wants its status gets it yet.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        waitid(WaitId::PidFd(self.process.as_fd()), options)
+            .is_ok_and(|status| status.is_some_and(|status| status.killed()))
+    }
+
     /// The guest's own process has ended: those that it has left behind. At `first`, that
     /// is said.
     fn left_behind(&self, inner: &mut Inner, first: bool) -> Vec<OwnedFd> {
@@ -307,11 +359,19 @@ impl Supervisor {
                 return opened;
             }
             let (name, all) = (&inner.record.name, family::shown(&family));
-            let locks = self.plugin.about().features.resources && inner.record.resources().next().is_some();
-            if locks && inner.kept.is_empty() {
-                if first {
+            let features = self.plugin.about().features;
+            let locks = features.resources && inner.record.resources().next().is_some();
+            inner.killed |= first && !features.before_process && self.was_killed();
+            if locks && (inner.kept.is_empty() || inner.killed || inner.unprotected) {
+                if first && inner.kept.is_empty() {
                     note(format!(
                         "guest {name}'s own process has ended, and its locks with it: what it has left is killed: {all}"
+                    ));
+                } else if first {
+                    note(format!(
+                        "guest {name}'s own process was killed, as {} does when locks are lost: what it has left is \
+                         killed, too: {all}",
+                        inner.record.driver
                     ));
                 }
                 for process in &opened {

@@ -218,8 +218,8 @@ fn failure_actions_are_carried_out_or_refused() {
     let guests = Guests::of(&hosts);
     let program = lcr_tests::build(&["lcr-lock-sanlock"], Profile::Dev).program("lcr-lock-failure");
     let handler = format!("handler={}", program.display());
-    let disks = ["none", "off", "paused", "ignoring"].map(|name| disk(&hosts, name));
-    let [none, off, paused, ignoring] = &disks;
+    let disks = ["none", "off", "paused", "ignoring", "family"].map(|name| disk(&hosts, name));
+    let [none, off, paused, ignoring, family] = &disks;
     for action in ["restart", "pause", "ignore"] {
         let said = guests.refused("a", "none", &["--disk", none, "--on-failure", action]);
         let expected =
@@ -227,6 +227,15 @@ fn failure_actions_are_carried_out_or_refused() {
         assert!(said.contains(&expected), "{said}");
     }
     let mut killed = guests.run("a", "killed", &["--disk", none]);
+    // It may write, too, and nobody else would end it.
+    let left = guests.directory("left");
+    let script = format!("sleep 600 < /dev/null > /dev/null 2>&1 & echo $! > {}; cat", left.display());
+    let mut parent = guests.start("a", "family", &["--disk", family], &["sh", "-c", &script]);
+    within("it has a child", || {
+        guests.pid("a", "family")?;
+        fs::read_to_string(&left).ok().filter(|text| text.ends_with('\n'))
+    });
+    let child = Killed(fs::read_to_string(left).unwrap().trim().parse().unwrap());
     let mut powered_off = guests.run("a", "off", &["--disk", off, "--on-failure", "poweroff"]);
     let with = |disk: &str, action: &str| {
         guests.run("a", action, &["--disk", disk, "--on-failure", action, "--parameter", &handler])
@@ -243,10 +252,11 @@ fn failure_actions_are_carried_out_or_refused() {
         .unwrap()
         .set_len(0)
         .unwrap();
-    for (what, guest) in [("killed", &mut killed), ("off", &mut powered_off)] {
+    for (what, guest) in [("killed", &mut killed), ("off", &mut powered_off), ("family", &mut parent)] {
         let code = guest.ended().code();
         assert!(matches!(code, Some(143 | 137)), "{what}: {code:?}");
     }
+    assert!(matches!(state(child.0), 'Z' | 'X'), "{}", guests.list("a"));
     within("the guest that pauses has stopped", || (state(pid) == 'T').then_some(()));
     assert_eq!(writes_on.child.try_wait().unwrap(), None);
     assert!(!matches!(state(writing), 'T' | 'Z' | 'X'), "{}", guests.list("a"));
@@ -362,4 +372,26 @@ fn a_child_that_a_guest_leaves_behind_keeps_its_leases_and_is_said_to() {
         assert!(matches!(code, Some(0 | 125)), "{said}");
         (code == Some(0)).then_some(())
     });
+}
+
+/// Nobody ends the guest: its supervisor says that it ought to be.
+#[test]
+fn a_guest_whose_daemon_is_killed_is_lost_and_said_to_be() {
+    let Some(hosts) = Hosts::new() else { return };
+    let guests = Guests::of(&hosts);
+    let disk = disk(&hosts, "disk");
+    let mut web = guests.run("a", "web", &["--disk", &disk]);
+    let guest = guests.pid("a", "web").unwrap();
+    let daemon = rustix::process::Pid::from_raw(hosts.a.id().cast_signed()).unwrap();
+    rustix::process::kill_process(daemon, rustix::process::Signal::KILL).unwrap();
+    within("it is shown as lost", || {
+        let list = guests.list("a");
+        let row = list.lines().find(|line| line.starts_with("web")).unwrap();
+        (row.split_whitespace().nth(1) == Some("lost")).then_some(())
+    });
+    assert!(!matches!(state(guest), 'Z' | 'X'), "it writes on");
+    drop(web.child.stdin.take());
+    web.ended();
+    let said = web.said();
+    assert!(said.contains("the daemon of lock.sanlock has ended: the locks of guest web"), "{said}");
 }
