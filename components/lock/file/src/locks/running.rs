@@ -3,6 +3,7 @@
 //! A manager that attaches has a state, or a guest's card, that says where the locks lie;
 //! it duplicates what the guest's process and its keepers have, where it may.
 
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -103,34 +104,65 @@ pub(super) fn fetch(entry: &mut Its) {
     }
     let start = entry.own.start;
     let held = &mut entry.own.held;
-    for at in 0..held.len() {
-        if held[at].file.is_some() {
-            continue;
+    // First what it has itself: others are looked through for what is missing then.
+    let mut own = true;
+    loop {
+        let missing = held.iter().filter(|held| held.file.is_none());
+        let inodes: HashSet<Inode> = missing.map(|held| held.inode).collect();
+        if inodes.is_empty() {
+            return;
         }
-        let (inode, offset) = (held[at].inode, held[at].offset);
-        let of_it = |seen: &Seen| seen.offset == offset && seen.is_of(pid, start);
-        let own = process::locks_in(pid, |of_it| of_it == inode).into_iter().find(of_it);
-        let keepers = || seen(inode, offset).into_iter().find(of_it);
-        if let Some(lock) = own.or_else(keepers) {
-            held[at].file = lock.fetch().ok();
-            if lock.pid != pid && lock.is_a_keepers() {
-                held[at].keeper = keeper(held, lock.pid);
+        let locks = Locked::of(if own { vec![pid] } else { process::all().collect() }, &inodes);
+        for at in 0..held.len() {
+            let of_it = |seen: &&Seen| seen.is_of(pid, start);
+            if held[at].file.is_none()
+                && let Some(lock) = locks.on(&held[at]).iter().find(of_it)
+            {
+                held[at].file = lock.fetch().ok();
+                if lock.pid != pid && lock.is_a_keepers() {
+                    held[at].keeper = keeper(held, lock.pid);
+                }
             }
         }
+        if !own {
+            return;
+        }
+        own = false;
+    }
+}
+
+/// The locks of some processes on some files, each looked at once: by file and place.
+struct Locked(HashMap<(Inode, i64), Vec<Seen>>);
+
+impl Locked {
+    fn of(processes: Vec<u32>, files: &HashSet<Inode>) -> Locked {
+        let mut all: HashMap<(Inode, i64), Vec<Seen>> = HashMap::new();
+        for lock in
+            processes.into_iter().flat_map(|pid| process::locks_in(pid, |inode| files.contains(&inode)))
+        {
+            all.entry((lock.inode, lock.offset)).or_default().push(lock);
+        }
+        Locked(all)
+    }
+
+    fn on(&self, held: &Held) -> &[Seen] {
+        self.0.get(&(held.inode, held.offset)).map_or(&[], Vec::as_slice)
     }
 }
 
 /// The keepers that have these for the guest already.
 pub(super) fn find_keepers(all: &mut [Held], pid: u32, start: Option<u64>) {
+    let without = all.iter().filter(|held| held.keeper.is_none());
+    let files: HashSet<Inode> = without.map(|held| held.inode).collect();
+    if files.is_empty() {
+        return;
+    }
+    let locks = Locked::of(process::all().collect(), &files);
     for at in 0..all.len() {
         if all[at].keeper.is_none() {
-            let found = seen(all[at].inode, all[at].offset).into_iter().find(|lock| {
-                lock.offset == all[at].offset
-                    && lock.pid != pid
-                    && lock.is_of(pid, start)
-                    && lock.is_a_keepers()
-            });
-            all[at].keeper = found.and_then(|lock| keeper(all, lock.pid));
+            let of_it = |lock: &&Seen| lock.pid != pid && lock.is_of(pid, start) && lock.is_a_keepers();
+            let found = locks.on(&all[at]).iter().find(of_it).map(|lock| lock.pid);
+            all[at].keeper = found.and_then(|pid| keeper(all, pid));
         }
     }
 }
