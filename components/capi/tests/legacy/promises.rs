@@ -359,7 +359,7 @@ fn a_component_with_a_copy_of_the_archive_in_it_is_refused_by_name() {
     let file = world.library("new/own.lcrso", "plain.c", &flags);
     let host = world.host(Link::Shared, &[], &[]);
     let (search, replace) = (format!("s:{}", file.display()), format!("R:plain:any:{}:0", file.display()));
-    let said = world.says(&host, &[&search, "r:plain:0", &replace, "r:other:0"]);
+    let said = world.says(&host, &[&search, "r:plain:0", &replace, "r:in-no-file-at-all:0"]);
     let sentence = format!(
         "{}: it holds a copy of liblcr, with which its components register themselves, and not with this program: \
          link a component in C with no library of lcr's, neither liblcr.a nor liblcr.so (one in Rust is made a library \
