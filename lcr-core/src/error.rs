@@ -128,6 +128,17 @@ pub enum ReferenceError {
         /// What waits for what.
         path: Vec<String>,
     },
+    /// The interface is referenced by what is about to replace it.
+    #[error(
+        "`{name}` was referenced while what replaces it was being constructed or restored, {}: the handle would lead \
+         to that itself; pass what is needed in the state, or through another interface", .path.join(" → ")
+    )]
+    Succeeding {
+        /// The interface's name.
+        name: String,
+        /// What waits for what.
+        path: Vec<String>,
+    },
     /// Another thread has been constructing or releasing the interface for too long; it
     /// may be waiting for the very thread that is refused here.
     #[error(
@@ -257,7 +268,9 @@ impl ReferenceError {
             ReferenceError::Dependency { .. } => "dependency",
             ReferenceError::Table { .. } => "table",
             ReferenceError::Construct { .. } => "construct",
-            ReferenceError::Reentered { .. } | ReferenceError::WhileLoading { .. } => "reentered",
+            ReferenceError::Reentered { .. }
+            | ReferenceError::Succeeding { .. }
+            | ReferenceError::WhileLoading { .. } => "reentered",
             ReferenceError::Waited { .. } => "waited",
             ReferenceError::Load(_)
             | ReferenceError::Unreadable(_)

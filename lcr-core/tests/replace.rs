@@ -392,7 +392,9 @@ fn a_constructor_that_references_what_it_replaces_is_refused() {
     let ring: Handle<dyn Counter> = factory.reference("ring", 0).unwrap();
     let error = factory.replace("ring").version(1).run().unwrap_err().error.to_string();
     assert!(
-        error.contains("`ring` was referenced while it was being constructed on the same path: ring → ring"),
+        error.contains(
+            "`ring` was referenced while what replaces it was being constructed or restored, ring → ring"
+        ),
         "{error}"
     );
     assert_eq!(ring.version(), 0);

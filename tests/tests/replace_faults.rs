@@ -307,9 +307,9 @@ const FAULTS: &[Fault] = &[
         name: "restore calls what is held",
         step: Step::Restore,
         inject: |bench| said(bench.scripted("restore", "call")),
-        says: "`store` was not replaced (restore): the `restore` of version 1 ({}) panicked: `store` was \
-            called by its own replacement: a save, restore or constructor may not call an interface that \
-            is being replaced in the same transaction; pass what is needed in the state",
+        says: "`store` was not replaced (restore): the `restore` of version 1 ({}) failed: `store` was \
+            referenced while what replaces it was being constructed or restored, store → store: the handle \
+            would lead to that itself; pass what is needed in the state, or through another interface",
     },
     Fault {
         name: "restore of an older schema",

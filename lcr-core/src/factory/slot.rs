@@ -322,7 +322,7 @@ impl Work {
                 return Ok(());
             }
             let path = line.steps().map(|step| &*step.name).chain([name]).map(str::to_owned).collect();
-            Err(ReferenceError::Reentered { name: name.to_owned(), stage: "constructed", path })
+            Err(ReferenceError::Succeeding { name: name.to_owned(), path })
         })
     }
 
