@@ -207,7 +207,8 @@ impl Iface {
         }
     }
 
-    /// The names of what it requires.
+    /// The names of what it requires. A null ends them, for whom has counted that, too: the
+    /// original never read the list.
     ///
     /// # Safety
     ///
@@ -221,6 +222,7 @@ impl Iface {
         unsafe {
             std::slice::from_raw_parts(self.dependencies, self.dependency_count)
                 .iter()
+                .take_while(|name| !name.is_null())
                 .map(|name| CStr::from_ptr(*name).to_string_lossy().into_owned())
                 .collect()
         }

@@ -175,6 +175,9 @@ pub(crate) fn is_loading() -> bool {
     LOADING.try_with(|loading| loading.borrow().is_some()).unwrap_or(false)
 }
 
+/// No component in C has more of anything: what says so was not filled in.
+const MOST: usize = 1 << 16;
+
 /// Registers a C component: what `lcr_component_register` does. The same component a
 /// second time is no second one. One without interfaces, or with an interface that
 /// has no name, could never be referenced: it is passed over, with a line on standard
@@ -187,8 +190,30 @@ pub(crate) fn is_loading() -> bool {
 pub unsafe fn register_c(comp: *const Comp) {
     // SAFETY: the caller's word.
     let Some(sound) = (unsafe { comp.as_ref() }) else { return };
+    if sound.iface_count > MOST {
+        eprintln!(
+            "lcr: a component was not registered: it says that it has {} interfaces; `iface_count` is the number of \
+             its `ifaces`",
+            sound.iface_count
+        );
+        return;
+    }
     // SAFETY: as above.
     let ifaces = unsafe { sound.ifaces() };
+    let is_true = |iface: &Iface| {
+        iface.dependency_count <= MOST
+            && usize::try_from(iface.versions_replace_count).is_ok_and(|n| n <= MOST)
+    };
+    if let Some(lies) = ifaces.iter().find(|iface| !iface.name.is_null() && !is_true(iface)) {
+        eprintln!(
+            "lcr: a component was not registered: its `{}` says that it has {} dependencies and replaces {} versions",
+            // SAFETY: as above; it is not null.
+            unsafe { lies.name() },
+            lies.dependency_count,
+            lies.versions_replace_count
+        );
+        return;
+    }
     if ifaces.is_empty() || ifaces.iter().any(|iface| iface.name.is_null()) {
         eprintln!(
             "lcr: a component without {} was not registered: fill the descriptor in before \

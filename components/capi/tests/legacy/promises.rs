@@ -340,6 +340,26 @@ fn a_library_from_before_registration_is_refused_by_name() {
     });
 }
 
+/// The original read no list of dependencies, so it did not matter what stood there.
+#[test]
+fn descriptors_that_count_too_much_are_read_with_care() {
+    each_link(|world, link| {
+        let host = world.host(link, &["lies.c"], &[]);
+        let output = lcr_tests::run(&mut world.command(&host, &["r:ended:0", "c:0:0", "x:0", "r:many:0"]));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.starts_with("0: ended\nended\nrelease 0\n-1: no component offers `many` version 0;"),
+            "{said}"
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "lcr: a component was not registered: its `many` says that it has 18446744073709551615 dependencies and \
+             replaces 0 versions\nlcr: a component was not registered: it says that it has 18446744073709551615 \
+             interfaces; `iface_count` is the number of its `ifaces`\n"
+        );
+    });
+}
+
 #[test]
 fn a_reference_while_a_library_is_being_loaded_is_refused() {
     each_link(|world, link| {
