@@ -100,6 +100,19 @@ pub enum ReferenceError {
         /// What cannot be true.
         reason: String,
     },
+    /// It requires something that requires something, and so on without a reasonable end.
+    #[error(
+        "the dependencies of `{name}` are more than {most} deep: {}; is the list of one of them made by a program that \
+         has gone wrong?", ends(.path)
+    )]
+    Deep {
+        /// The interface's name.
+        name: String,
+        /// How deep they may be.
+        most: usize,
+        /// From the reference on.
+        path: Vec<String>,
+    },
     /// The constructor failed.
     #[error("the constructor of `{name}` version {version} ({origin}) {}: {message}", said(*.panicked))]
     Construct {
@@ -247,6 +260,14 @@ impl fmt::Debug for ReferenceError {
     }
 }
 
+/// The first few of a path, and the last.
+fn ends(path: &[String]) -> String {
+    match path {
+        [first @ .., last] if first.len() > 3 => format!("{} → … → {last}", first[..3].join(" → ")),
+        all => all.join(" → "),
+    }
+}
+
 fn wanted(name: &str, version: Version) -> String {
     if version == Version::any() { format!("any version of `{name}`") } else { format!("`{name}` {version}") }
 }
@@ -265,7 +286,7 @@ impl ReferenceError {
             ReferenceError::Contract { .. } => "contract",
             ReferenceError::Typed { .. } => "typed",
             ReferenceError::Cycle { .. } => "cycle",
-            ReferenceError::Dependency { .. } => "dependency",
+            ReferenceError::Dependency { .. } | ReferenceError::Deep { .. } => "dependency",
             ReferenceError::Table { .. } => "table",
             ReferenceError::Construct { .. } => "construct",
             ReferenceError::Reentered { .. }

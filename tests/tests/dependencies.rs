@@ -5,6 +5,11 @@
 
 mod programs;
 
+use std::ffi::{CStr, CString, c_void};
+
+use lcr_core::Factory;
+use lcr_core::descriptor::{Comp, Iface, Names, RawTable};
+use lcr_core::registry::Registration;
 use programs::{DEV, everywhere};
 
 #[test]
@@ -151,4 +156,46 @@ fn a_dependency_of_another_contract_is_refused_to_the_constructor() {
          requires, `clock` version 1 (origin) does not fit: the contract is `Clock`, and `Thing` was wanted\n\
          releasing\n",
     );
+}
+
+/// As many interfaces, each of which requires the next.
+fn chain(length: usize) -> Vec<&'static Registration> {
+    static TABLE: RawTable<1> = RawTable([function as *const c_void]);
+    static NONE: Names<0> = Names::new([]);
+    extern "C" fn function() {}
+    let name =
+        |at: usize| -> &'static CStr { Box::leak(CString::new(format!("chain.{at}")).unwrap().into()) };
+    let one = |at: usize| -> &'static Registration {
+        let iface = if at + 1 < length {
+            let next: &'static Names<1> = Box::leak(Box::new(Names::new([name(at + 1)])));
+            Iface::raw(name(at), 0, &[], next, None, None, &TABLE)
+        } else {
+            Iface::raw(name(at), 0, &[], &NONE, None, None, &TABLE)
+        };
+        let comp: &'static Comp = Box::leak(Box::new(Comp::new(Box::leak(Box::new([iface])))));
+        // SAFETY: the descriptor is true, and stays.
+        Box::leak(Box::new(unsafe { Registration::new(comp, "link", "chain", "0.0.0", "chain") }))
+    };
+    (0..length).map(one).collect()
+}
+
+#[test]
+fn dependencies_may_be_deep_but_not_without_end() {
+    let first = |length: usize| {
+        let factory = Factory::builder().without_environment().components(chain(length)).build();
+        // SAFETY: the table has this function, and no constructor.
+        unsafe { factory.reference_raw::<extern "C" fn()>("chain.0", 0, std::ptr::null_mut()) }
+    };
+    assert!(first(257).is_ok());
+    for length in [258, 100_000] {
+        let error = first(length).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (
+                "dependency",
+                "the dependencies of `chain.0` are more than 256 deep: chain.0 → chain.1 → chain.2 → … → chain.257; is \
+                 the list of one of them made by a program that has gone wrong?"
+            )
+        );
+    }
 }

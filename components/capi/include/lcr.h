@@ -111,7 +111,9 @@ extern int lcr_interfaces_each (
  *
  * save and restore run between pause and resume, which is called on the same thread. One
  * lock is enough: pause locks it, functions hold it while they use the state, and resume
- * keeps the table and unlocks. The order of a replacement:
+ * keeps the table and unlocks. While it holds that lock a function may reference neither its
+ * own interface nor what requires it: that waits for the replacement, which waits for the
+ * lock. The order of a replacement:
  *
  *	old.pause, old.save, new.pause, new.restore,		(if one fails, it is undone)
  *	new.resume (NULL), the entries of the table, old.resume (table)

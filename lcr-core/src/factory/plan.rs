@@ -1,6 +1,8 @@
 //! Whether everything that an interface requires can be had, before anything is
 //! constructed: a walk over names alone, in descriptors and notes.
 
+use std::collections::HashSet;
+
 use super::{Inner, Source};
 use crate::error::ReferenceError;
 use crate::version::Version;
@@ -16,15 +18,19 @@ pub(crate) fn check(factory: &Inner, source: &Source) -> Result<(), ReferenceErr
     }
     let requires = source.requires(factory);
     let root = source.name(factory);
-    Walk { factory, root: &root, path: vec![root.clone()], sound: Vec::new() }.down(&requires)
+    Walk { factory, root: &root, path: vec![root.clone()], sound: HashSet::new() }.down(&requires)
 }
+
+/// How deep dependencies may be: each is checked, and constructed, on the stack of the one
+/// that requires it.
+const DEEPEST: usize = 256;
 
 struct Walk<'a> {
     factory: &'a Inner,
     root: &'a str,
     path: Vec<String>,
     /// Names below which nothing is missing.
-    sound: Vec<String>,
+    sound: HashSet<String>,
 }
 
 impl Walk<'_> {
@@ -38,6 +44,10 @@ impl Walk<'_> {
             if is_circle {
                 return Err(ReferenceError::Cycle { name: self.root.to_owned(), path: self.path.clone() });
             }
+            if self.path.len() > DEEPEST + 1 {
+                let (name, path) = (self.root.to_owned(), self.path.clone());
+                return Err(ReferenceError::Deep { name, most: DEEPEST, path });
+            }
             let below = match self.factory.source(name, Version::any()) {
                 Ok(source) => source.requires(self.factory),
                 Err(cause) => {
@@ -50,7 +60,7 @@ impl Walk<'_> {
             };
             self.down(&below)?;
             self.path.pop();
-            self.sound.push(name.clone());
+            self.sound.insert(name.clone());
         }
         Ok(())
     }
