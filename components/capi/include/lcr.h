@@ -96,7 +96,8 @@ extern int lcr_interfaces_each (
  * the old version is not destroyed: it stays constructed and mapped until each
  * reference that may have called it is released, or until lcr_retire() is called, whichever
  * is first; only then its destructor runs. Going back to a version that is still there
- * takes that up again, and constructs nothing.
+ * takes that up again, and constructs nothing, if its file is what it was: install a new
+ * version beside the old one, under another name.
  *
  * If the version has state (static data, as a rule), it describes its table with
  * LCR_TABLE_WITH_STATE, and four functions:

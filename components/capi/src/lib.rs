@@ -15,7 +15,7 @@ pub mod replacement;
 pub mod seen;
 
 use std::env;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Once;
@@ -50,7 +50,9 @@ const BUILT_IN: &str = match option_env!("LCRSODIR") {
 fn set_up() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let is_on = env::var_os("LCR_LEGACY_SEARCH").is_none_or(|value| value != "0");
+        let is_off =
+            |value: OsString| ["0", "off", "no", "false"].iter().any(|off| value.eq_ignore_ascii_case(off));
+        let is_on = !env::var_os("LCR_LEGACY_SEARCH").is_some_and(is_off);
         Factory::process().search_as_the_original(is_on, Some(PathBuf::from(BUILT_IN)));
     });
     black_box(&raw const EXPORTED);

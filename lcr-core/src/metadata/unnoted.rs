@@ -62,7 +62,9 @@ pub(crate) enum Said {
 }
 
 /// What a library may leave behind that still leads into it when it is unmapped: threads,
-/// keys' destructors, handlers, timers. Rust libraries record these; C libraries do not.
+/// keys' destructors, handlers, timers, and memory of its own that the C library reads later.
+/// Rust libraries record the first of these; C libraries do not. One that asks for functions
+/// by name may have any of them.
 const LEAVES_BEHIND: &[&str] = &[
     "pthread_create",
     "thrd_create",
@@ -70,11 +72,50 @@ const LEAVES_BEHIND: &[&str] = &[
     "tss_create",
     "signal",
     "bsd_signal",
+    "sysv_signal",
+    "__sysv_signal",
     "sigaction",
     "sigset",
+    "sigaltstack",
     "timer_create",
     "clone",
+    "on_exit",
+    "aio_read",
+    "aio_write",
+    "aio_fsync",
+    "lio_listio",
+    "aio_read64",
+    "aio_write64",
+    "aio_fsync64",
+    "lio_listio64",
+    "mq_notify",
+    "getaddrinfo_a",
+    "openlog",
+    "putenv",
+    "environ",
+    "__environ",
+    "_environ",
+    "setbuf",
+    "setbuffer",
+    "setvbuf",
+    "fopencookie",
+    "register_printf_function",
+    "register_printf_specifier",
+    "register_printf_modifier",
+    "register_printf_type",
+    "dlsym",
+    "dlvsym",
 ];
+
+/// The same of C++'s library.
+fn of_cplusplus(name: &[u8]) -> Option<&'static str> {
+    match name {
+        b"_ZSt13set_terminatePFvvE" => Some("std::set_terminate"),
+        b"_ZSt15set_new_handlerPFvvE" => Some("std::set_new_handler"),
+        _ if name.starts_with(b"_ZNSt6thread15_M_start_thread") => Some("std::thread"),
+        _ => None,
+    }
+}
 /// Symbols that exist once in a process: the dynamic linker never unmaps their holder.
 const UNIQUE: &str = "STB_GNU_UNIQUE symbols";
 
@@ -300,8 +341,8 @@ impl<'f> Image<'f> {
             if is_undefined {
                 unnoted.registers |= name == b"lcr_component_register";
                 unnoted.describes |= name == b"lcr_component_describe";
-                let left = LEAVES_BEHIND.iter().find(|call| call.as_bytes() == name);
-                unnoted.stays = unnoted.stays.or(left.copied());
+                let left = LEAVES_BEHIND.iter().find(|call| call.as_bytes() == name).copied();
+                unnoted.stays = unnoted.stays.or(left).or_else(|| of_cplusplus(name));
             } else {
                 exports_get |= name == b"lcr_comp_get";
                 if symbol[4] >> 4 == 10 {

@@ -231,7 +231,7 @@ fn promise_9_who_wrote_a_file_is_checked_and_the_search_can_be_switched_off() {
             "{off}"
         );
         assert!(off.ends_with("0: plain\n"), "{off}");
-        let off = crate::world::said(world.command(&host, &["r:plain:0"]).env("LCR_LEGACY_SEARCH", "0"));
+        let off = crate::world::said(world.command(&host, &["r:plain:0"]).env("LCR_LEGACY_SEARCH", "Off"));
         assert!(off.starts_with("-1: no component offers"), "{off}");
         let named = crate::world::said(
             world.command(&host, &["r:plain:0"]).env("LCR_LEGACY_SEARCH", "0").env("LCR_PATH", world.path()),
@@ -321,6 +321,22 @@ fn a_library_that_starts_threads_stays_and_is_used_again() {
              release 0\nmapped 1\n"
         );
     });
+}
+
+/// What each of these leaves behind leads into the library when that is gone.
+#[test]
+fn a_library_that_leaves_something_behind_stays() {
+    let Some(world) = World::new() else { return };
+    let host = world.host(Link::Shared, &[], &[]);
+    for (number, call) in
+        ["on_exit", "__sysv_signal", "aio_read", "openlog", "putenv", "setvbuf", "dlsym"].iter().enumerate()
+    {
+        let name = format!("leaves{number}");
+        let flags = [format!("-DNAME=\"{name}\""), format!("-DCALL={call}")];
+        world.library(&format!("{name}.lcrso"), "leaves.c", &[&flags[0], &flags[1]]);
+        let said = world.says(&host, &[&format!("r:{name}:0"), "x:0", "m"]);
+        assert_eq!(said, format!("0: {name}\nrelease 0\nmapped 1\n"), "{call}");
+    }
 }
 
 #[test]

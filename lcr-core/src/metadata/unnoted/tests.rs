@@ -228,6 +228,8 @@ fn what_it_calls_tells_whether_it_is_older_and_whether_it_must_stay() {
         read(&object.finish())
     };
     assert_eq!(stays(("pthread_create", 0, 1)).stays, Some("pthread_create"));
+    let thread = "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE";
+    assert_eq!(stays((thread, 0, 1)).stays, Some("std::thread"));
     assert_eq!(stays(("pthread_create", 64, 1)).stays, None, "its own");
     assert_eq!(stays(("anything", 64, 10)).stays, Some(UNIQUE));
     assert!(!stays(("lcr_comp_get", 64, 1)).is_older, "it registers itself too");
