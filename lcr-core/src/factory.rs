@@ -746,7 +746,7 @@ impl Inner {
     /// # Safety
     ///
     /// `context` must be what the component expects.
-    #[inline]
+    #[inline(always)]
     unsafe fn hold_raw(
         self: &Arc<Self>,
         source: &Source,

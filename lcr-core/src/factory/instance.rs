@@ -83,9 +83,39 @@ pub(crate) enum Held {
     Raw { name: String, raw: CReference },
 }
 
+/// The factory of a raw reference. The process-wide one is never dropped, and so not counted:
+/// that takes longer than many a constructor.
+enum Maker {
+    Process(&'static Inner),
+    Other(Arc<Inner>),
+}
+
+impl Maker {
+    #[inline(always)]
+    fn of(factory: &Arc<Inner>) -> Maker {
+        match factory.number {
+            // SAFETY: a static has it, and this number alone is that one's.
+            0 => Maker::Process(unsafe { &*Arc::as_ptr(factory) }),
+            _ => Maker::Other(Arc::clone(factory)),
+        }
+    }
+}
+
+impl Deref for Maker {
+    type Target = Inner;
+
+    #[inline(always)]
+    fn deref(&self) -> &Inner {
+        match self {
+            Maker::Process(factory) => factory,
+            Maker::Other(factory) => factory,
+        }
+    }
+}
+
 /// A raw reference: the constructor has run.
 pub(crate) struct RawHeld {
-    factory: Arc<Inner>,
+    factory: Maker,
     name: Cow<'static, str>,
     holders: Holders,
     context: *mut c_void,
@@ -749,7 +779,7 @@ impl RawHeld {
     /// # Safety
     ///
     /// `context` must be what the component expects.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn new(
         factory: &Arc<Inner>,
         offer: Offer,
@@ -774,7 +804,7 @@ impl RawHeld {
             }
         }
         factory.count_raw(&name, offer.version(), holders, true);
-        let factory = Arc::clone(factory);
+        let factory = Maker::of(factory);
         Ok(Box::new(RawHeld { factory, name, holders, context, _dependencies: dependencies, offer }))
     }
 

@@ -75,7 +75,7 @@ pub(crate) fn has_no_children(record: &Record) -> bool {
             for child in children.split_ascii_whitespace() {
                 let child = seen(child.parse().ok()?)?;
                 // A shell may have become this program, and have had others before.
-                let before = record.process.is_some_and(|guest| child.process.start < guest.start);
+                let before = record.process.is_some_and(|guest| !is_later(child.process, guest));
                 let own = || is_own(child.process.pid, &program, record);
                 let known = before || Some(child.process) == record.process || own();
                 if child.alive && !known {
@@ -102,6 +102,12 @@ fn is_own(pid: u32, program: &Option<PathBuf>, record: &Record) -> bool {
         && words(pid).is_some_and(|said| is_its(&said))
 }
 
+/// Whether a process was started after the guest's own: within one tick of the kernel's, by their
+/// numbers, which go up.
+fn is_later(process: Process, guest: Process) -> bool {
+    (process.start, process.pid) > (guest.start, guest.pid)
+}
+
 /// The processes of a guest that live, but for its own.
 pub(crate) fn of(record: &Record) -> Vec<Process> {
     // Twice, where there seems to be none: one may have started another, and ended, while
@@ -123,7 +129,7 @@ fn look(record: &Record) -> Vec<Process> {
             continue;
         }
         // None was started before the guest's own.
-        let later = guest.is_none_or(|guest| seen.process.start >= guest.start);
+        let later = guest.is_none_or(|guest| is_later(seen.process, guest));
         let marked = || later && !record.mark.is_empty() && mark_of(pid) == record.mark;
         let orphan = supervised
             && later
