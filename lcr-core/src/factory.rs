@@ -655,9 +655,16 @@ impl Inner {
         context: *mut c_void,
     ) -> Result<CReference, NotOpened> {
         let name = source.lasting_name(self);
-        let _work = Work::once(self.number, name.clone(), source.version(self))?;
-        plan::check(self, source)?;
+        // What runs nothing for a reference cannot come back here.
+        let work = if source.runs_nothing(self) {
+            None
+        } else {
+            let work = Work::once(self.number, name.clone(), source.version(self))?;
+            plan::check(self, source)?;
+            Some(work)
+        };
         let offer = self.offer(source, Wanted::Raw)?;
+        let _work = work;
         if registry::has_tables() && offer.description().is_some() {
             // SAFETY: the caller's word.
             return unsafe { self.join(&offer, wish, context, name) }.map(CReference::Sized);
@@ -981,6 +988,12 @@ impl Source {
             Source::CompiledIn(position) => Cow::Borrowed(factory.compiled_in().index.name(*position)),
             Source::Late(_) | Source::External(_) | Source::Line(_) => Cow::Owned(self.name(factory)),
         }
+    }
+
+    /// Is it compiled in, without anything that it requires and without a constructor?
+    fn runs_nothing(&self, factory: &Inner) -> bool {
+        let is_inert = |position: usize| factory.compiled_in().index.is_inert(position);
+        matches!(self, Source::CompiledIn(position) if is_inert(*position))
     }
 
     /// Is there nothing that it requires?

@@ -187,6 +187,12 @@ impl Index {
         self.entries[position].iface.dependency_count == 0
     }
 
+    /// Does a reference to it run nothing?
+    pub(crate) fn is_inert(&self, position: usize) -> bool {
+        let iface = self.entries[position].iface;
+        iface.dependency_count == 0 && iface.constructor.is_none()
+    }
+
     /// How many raw references to it are held.
     pub(crate) fn holders(&self, position: usize) -> &AtomicU32 {
         &self.entries[position].holders
