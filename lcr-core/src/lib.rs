@@ -80,6 +80,9 @@
 //! are. What a library's panic says reaches the program without any feature
 //! ([`border::panics`]).
 
+// What only a replacement does stands beside what it is done to.
+#![cfg_attr(not(feature = "replace"), allow(dead_code))]
+
 extern crate self as lcr_core;
 
 #[doc(hidden)]
@@ -93,6 +96,7 @@ pub mod construct;
 pub mod context;
 pub mod contract;
 pub mod descriptor;
+#[cfg(feature = "dlopen")]
 mod elf;
 pub mod entry;
 pub mod error;
@@ -101,10 +105,13 @@ pub mod gate;
 pub mod handle;
 pub mod handover;
 pub mod interface;
+mod kernel;
+#[cfg(feature = "dlopen")]
 pub mod library;
 pub mod metadata;
 pub mod note;
 pub mod prelude;
+mod process;
 pub mod registry;
 pub mod services;
 mod sync;

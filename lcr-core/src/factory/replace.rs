@@ -50,11 +50,11 @@ use self::prepared::Prepared;
 pub use self::report::{Replaced, Report};
 pub use self::rewire::TableMismatch;
 use self::switch::switch_open;
-use self::turn::Patience;
-pub(super) use self::turn::Turn;
+use self::turn::{Patience, Turn};
 use super::health::{Health, Window};
 use super::history::{Entry, Previous};
 use super::instance::GateRef;
+use super::lines::Back;
 use super::offer::Offer;
 use super::{Factory, sweep};
 use crate::services;
@@ -93,21 +93,6 @@ enum Way {
     Back(Back),
     /// Back, and nothing served before.
     Nowhere,
-}
-
-/// Going back.
-#[derive(Clone, Debug)]
-pub(super) struct Back {
-    /// The version that is gone back from: no other one is replaced.
-    from: i32,
-    /// The version that served before: who came from there goes back there,
-    to: i32,
-    /// and others, unless they came from one of these.
-    others: Option<Vec<i32>>,
-    /// The very offer that served before, if it was compiled in,
-    offer: Option<Offer>,
-    /// else what its library must be.
-    sha256: Option<String>,
 }
 
 impl Ask {
@@ -198,12 +183,6 @@ impl Back {
     /// Does what stands behind this gate go back to this version?
     fn is_of(&self, gate: &GateRef) -> bool {
         gate.offer().version() == self.from && self.takes(gate.before().as_slice())
-    }
-
-    /// Does it, having come from these versions?
-    pub(super) fn takes(&self, came_from: &[i32]) -> bool {
-        let is_others = |others: &Vec<i32>| others.iter().any(|other| came_from.contains(other));
-        came_from.contains(&self.to) || self.others.as_ref().is_some_and(|others| !is_others(others))
     }
 
     /// Is what was found the library that served before?

@@ -30,10 +30,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::replace::Turn;
+use super::turn;
 use crate::error::ReferenceError;
 use crate::gate::{GateHead, Worker};
 use crate::handle::{release_last, retain};
+use crate::kernel;
 
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -158,7 +159,7 @@ fn this_thread() -> i32 {
         static THREAD: Cell<i32> = const { Cell::new(0) };
     }
     if THREAD.get() == 0 {
-        THREAD.set(rustix::thread::gettid().as_raw_nonzero().get());
+        THREAD.set(kernel::thread_id());
     }
     THREAD.get()
 }
@@ -403,7 +404,7 @@ pub(crate) fn on_ended_thread<R: Send, F: FnOnce() -> R + Send>(
 ) -> Result<std::thread::Result<R>, (std::io::Error, F)> {
     // An empty line has no number to go on with: it would be counted on twice.
     let line = LINE.with_borrow(|line| if line.first.is_some() { Line::clone(line) } else { Line::EMPTY });
-    let (worker, turn) = (Worker::current(), Turn::carried());
+    let (worker, turn) = (Worker::current(), turn::carried());
     // Taken out by the thread: what could not be started has left it here.
     let mut f = Some(f);
     let ended = std::thread::scope(|scope| {

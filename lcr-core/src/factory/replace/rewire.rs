@@ -19,12 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::super::lines::Back;
 use super::super::offer::Offer;
 use super::super::switchboard::{Closing, Holder, Switching};
 use super::super::{Factory, Inner};
 use super::prepared::Prepared;
 use super::turn::{Patience, Turn};
-use super::{Back, Failure, ReplaceError, Step};
+use super::{Failure, ReplaceError, Step};
 use crate::handover::Failed as Refusal;
 use crate::table::{Hooks, Measured};
 
