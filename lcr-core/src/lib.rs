@@ -67,6 +67,14 @@
 //! - `linkme` (default): registration through a distributed slice; nothing runs
 //!   before `main`. `inventory`: through constructors, for targets that linkme does
 //!   not know. With both, linkme is used.
+//! - `dlopen` (default, by `replace`): libraries are searched, read and loaded. A program
+//!   without it has what is compiled in, and builds in half the time: a reference to
+//!   anything else is a [`ReferenceError::NotFound`] that says so. There are no
+//!   `library`, no reader of [`metadata`] and no places to search then.
+//! - `replace` (default): interfaces are replaced while they run, from libraries or from
+//!   what is compiled in. Without it [`Factory`] has no `replace`, `rollback`, `history` and
+//!   `events`. Components need neither: they are built alike for all programs.
+//! - `serde`: sections of a [`State`] hold any type that serde knows, as JSON.
 //! - `log`: log records of components in libraries reach the program's
 //!   `log::logger()`, at the program's level, with target, module path, file and line
 //!   ([`border::log`]).
@@ -80,6 +88,7 @@
 //! are. What a library's panic says reaches the program without any feature
 //! ([`border::panics`]).
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // What only a replacement does stands beside what it is done to.
 #![cfg_attr(not(feature = "replace"), allow(dead_code))]
 

@@ -91,10 +91,20 @@ const STATIC: Build = Build {
 /// With what is compiled in and nothing else.
 const ALONE: Build = Build {
     name: "alone",
-    arguments: &["-p", "hosts", "--no-default-features", "--features", "hosts/linkme"],
+    arguments: &[
+        "-p",
+        "hosts",
+        "-p",
+        "libclocks",
+        "-p",
+        "libgreeters",
+        "--no-default-features",
+        "--features",
+        "hosts/linkme,libclocks/linkme,libgreeters/linkme",
+    ],
     environment: &[],
     output: "debug",
-    files: &["all_static", "all_dynamic"],
+    files: &["all_static", "all_dynamic", "liblibclocks.so", "liblibgreeters.so"],
 };
 
 /// All at once, as an appliance is shipped, where constructors could be lost most
@@ -262,6 +272,12 @@ fn without_the_feature_dlopen_all_that_is_compiled_in_works_and_the_rest_is_an_e
          feature `dlopen`, so that this program loads no libraries; link the component in, or switch the feature \
          on\nreleasing\n"
     );
+    // Libraries that were built so are libraries like all others.
+    for case in [&["typed"][..], &["things", "chain.top"]] {
+        let mut program = DEV.program("all_dynamic");
+        let loaded = printed(program.args(case).env("LCR_PATH", ALONE.directory()));
+        assert_eq!(loaded, printed(DEV.program("all_static").args(case)));
+    }
 }
 
 #[test]
