@@ -28,6 +28,7 @@ use crate::registry::Registration;
 use crate::services::{self, Services};
 use crate::version::Version;
 
+/// What a builder was told of them.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     places: Vec<PathBuf>,
@@ -55,6 +56,7 @@ impl Settings {
     }
 }
 
+/// What a factory knows of them.
 pub(super) struct Libraries {
     search: Search,
     policy: Policy,
