@@ -13,10 +13,12 @@
 //! program, for ever.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use once_cell::sync::Lazy;
 
 use crate::abi::RawStr;
 use crate::descriptor::{Comp, Iface};
@@ -127,13 +129,14 @@ pub static COMPONENTS: [Registration];
 #[cfg(all(feature = "inventory", not(feature = "linkme")))]
 inventory::collect!(Registration);
 
+#[derive(Default)]
 struct ByHand {
     all: Vec<&'static Registration>,
     /// The addresses of the program's C components.
-    c: BTreeSet<usize>,
+    c: HashSet<usize>,
 }
 
-static BY_HAND: Mutex<ByHand> = Mutex::new(ByHand { all: Vec::new(), c: BTreeSet::new() });
+static BY_HAND: Lazy<Mutex<ByHand>> = Lazy::new(Mutex::default);
 /// How many there are.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -244,7 +247,7 @@ pub unsafe fn register_c(comp: *const Comp) {
 }
 
 /// What the program's own C components say of their tables, by the interface's address.
-static TABLES: Mutex<BTreeMap<usize, &'static Description>> = Mutex::new(BTreeMap::new());
+static TABLES: Lazy<Mutex<HashMap<usize, &'static Description>>> = Lazy::new(Mutex::default);
 /// Has anybody, ever, described a table?
 static HAS_TABLES: AtomicBool = AtomicBool::new(false);
 
