@@ -72,6 +72,20 @@ fn promise_3_a_failing_constructor_is_a_failing_reference() {
 }
 
 #[test]
+fn a_constructor_that_references_its_own_interface_is_told_what_to_fill_in() {
+    each_link(|world, link| {
+        let host = world.host(link, &["itself.c"], &[]);
+        assert_eq!(
+            world.says(&host, &["r:itself:0"]),
+            "`itself` was referenced while it was being constructed on the same path: itself → itself; name what a \
+             constructor needs in its interface's dependencies (`requires` and `Context::require` in Rust, \
+             `dependencies` in C)\n\
+             -1: the constructor of `itself` version 0 (C component of `itself`, compiled in) failed: it returned 9\n"
+        );
+    });
+}
+
+#[test]
 fn promise_4_a_library_is_unloaded_after_the_last_release_and_no_other_is_opened() {
     each_link(|world, link| {
         world.library("plain.lcrso", "plain.c", &[]);

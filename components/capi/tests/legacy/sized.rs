@@ -212,7 +212,7 @@ fn what_does_not_fit_is_refused_and_nothing_changes() {
                 (
                     &older,
                     "prepare): version 1 does not replace version 0: its `replaces` is empty; add the version that \
-                     serves to its `#[interface(…, replaces(…))]`",
+                     serves to that (in C, to `versions_replace`)",
                 ),
             ],
         );

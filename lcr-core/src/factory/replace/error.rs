@@ -112,8 +112,8 @@ pub enum ReplaceError {
     },
     /// The new version does not say that it replaces what serves.
     #[error(
-        "version {found} does not replace version {}: its `replaces` {}; add the version that serves to its \
-         `#[interface(…, replaces(…))]`", numbers(.serving), listed(.replaces)
+        "version {found} does not replace version {}: its `replaces` {}; add the version that serves to that \
+         (in C, to `versions_replace`)", numbers(.serving), listed(.replaces)
     )]
     DoesNotReplace {
         /// The interface.
@@ -325,7 +325,8 @@ fn pinned(interface: &str, versions: &[i32], references: usize, described: bool)
     };
     format!(
         "{references} {holds} the table of `{interface}` version {}, {why}, so it cannot be changed under its \
-         callers; release {it} first, or replace for later references alone",
+         callers; release {it} first, or replace for later references alone (in C with LCR_LATER, in Rust without \
+         `unpinned`)",
         numbers(versions)
     )
 }
