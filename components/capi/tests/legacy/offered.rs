@@ -170,6 +170,7 @@ fn null_is_an_error_and_an_errors_text_belongs_to_its_thread() {
              lcr_plan was called with null for interface\n\
              lcr_replace was called with null for interface\n\
              lcr_rollback was called with null for interface\n\
+             lcr_retire was called with null for interface\n\
              lcr_control_start was called with flags 0x4, which this lcr does not know\n\
              the control service does not run: call lcr_control_start\n\
              the control service does not run: call lcr_control_start\n\

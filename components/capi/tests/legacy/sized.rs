@@ -306,6 +306,36 @@ fn what_a_component_says_of_its_table_is_checked_at_the_first_reference() {
 }
 
 #[test]
+fn to_retire_what_there_is_not_is_refused() {
+    each_link(|world, link| {
+        let host = world.host(link, &["counter.c"], &[]);
+        world.library("plain.lcrso", "plain.c", &[]);
+        let said = world.says(&host, &["t:nobody", "t:counter", "t:plain", "r:counter:0", "t:counter"]);
+        let start = "retire -1: no component offers any version of `nobody`; searched: the program, ";
+        assert!(said.starts_with(start), "{said}");
+        // None of these was replaced: there is nothing to do.
+        assert!(said.ends_with("\nretire 0\nretire 0\n0: counter\nretire 0\n"), "{said}");
+    });
+}
+
+#[test]
+fn a_destructor_that_is_run_by_a_retirement_is_told_that_it_asks_from_there() {
+    each_link(|world, link| {
+        let host = world.host(link, &["counter.c"], &["-DASKS"]);
+        let one = version(world, "one.so", 1, &[]);
+        let asks = "this was asked for by a destructor of a replaced version that is just retired (by `lcr_retire`, in \
+                    Rust `Factory::retire`): ask when that has returned";
+        assert_eq!(
+            world.says(&host, &["r:counter:0", &format!("R:counter:1:{one}:0"), "t:counter", "t:counter"]),
+            format!(
+                "0: counter\nR 0\nthe destructor: `counter` was not replaced (prepare): {asks}\n\
+                 the destructor: {asks}\nretire 0\nretire 0\n"
+            )
+        );
+    });
+}
+
+#[test]
 fn a_version_that_serves_again_without_its_state_begins_anew() {
     each_link(|world, link| {
         let host = world.host(link, &["counter.c"], &["-DTALKS"]);

@@ -250,6 +250,12 @@ pub enum ReplaceError {
     /// The thread that asks is replacing already.
     #[error("this was asked for from within another replacement (a constructor, save or restore)")]
     Nested,
+    /// The thread that asks runs the destructors of versions that are retired.
+    #[error(
+        "this was asked for by a destructor of a replaced version that is just retired (by `lcr_retire`, in Rust \
+         `Factory::retire`): ask when that has returned"
+    )]
+    Retiring,
     /// Another replacement went on until the time was over.
     #[error("another replacement was going on until the time was over: they are made one at a time")]
     Busy,

@@ -50,18 +50,37 @@ pub(in crate::factory) struct Turn;
 static HAS: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
-    /// Does this thread have the turn, or work for one that has it?
-    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+    /// What this thread has the turn for, or the one that it works for.
+    static HAS_TURN: Cell<Option<For>> = const { Cell::new(None) };
+}
+
+/// What a turn is taken for.
+#[derive(Clone, Copy)]
+enum For {
+    Replacing,
+    Retiring,
 }
 
 /// What a thread that works in the place of another is to know of its turn.
 #[derive(Clone, Copy)]
-pub(in crate::factory) struct Carried(bool);
+pub(in crate::factory) struct Carried(Option<For>);
 
 impl Turn {
+    /// To replace.
     pub(super) fn take(patience: Patience<'_>) -> Result<Self, ReplaceError> {
-        if HAS_TURN.get() {
-            return Err(ReplaceError::Nested);
+        Turn::take_for(For::Replacing, patience)
+    }
+
+    /// To let versions go that were replaced.
+    pub(super) fn retire(patience: Patience<'_>) -> Result<Self, ReplaceError> {
+        Turn::take_for(For::Retiring, patience)
+    }
+
+    fn take_for(what: For, patience: Patience<'_>) -> Result<Self, ReplaceError> {
+        match HAS_TURN.get() {
+            Some(For::Replacing) => return Err(ReplaceError::Nested),
+            Some(For::Retiring) => return Err(ReplaceError::Retiring),
+            None => {}
         }
         let process = std::process::id();
         let may_take = |has: u32| (has != process).then_some(process);
@@ -73,13 +92,13 @@ impl Turn {
             // Nobody wakes us for having been called off.
             wait_while(has, patience.left().min(Duration::from_millis(50)));
         }
-        HAS_TURN.set(true);
+        HAS_TURN.set(Some(what));
         Ok(Turn)
     }
 
     /// Does this thread have it, or work for one that has?
     pub(in crate::factory) fn is_here() -> bool {
-        HAS_TURN.get()
+        HAS_TURN.get().is_some()
     }
 
     /// For a thread that works in this one's place.
@@ -97,7 +116,7 @@ impl Carried {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        HAS_TURN.set(false);
+        HAS_TURN.set(None);
         HAS.store(0, Ordering::Release);
         wake_one();
     }
