@@ -20,6 +20,7 @@ use super::search::{Hit, Seen};
 use super::{Inner, Wanted};
 use crate::descriptor::Iface;
 use crate::error::ReferenceError;
+use crate::library::probe::Registered;
 use crate::library::{
     CLibrary, Candidate, Kept, Library, LoadError, Locals, NotEntered, Object, Stamp, Unload,
 };
@@ -61,6 +62,16 @@ impl Code {
             Code::Rust(library) => library.registrations().collect(),
             Code::C(library) => library.registrations().iter().collect(),
         }
+    }
+
+    /// What it was seen to register.
+    fn registered(&self) -> Registered {
+        let components = self.registrations().iter().map(|r| component(r).interfaces).collect();
+        let passed_over = match self {
+            Code::Rust(_) => Vec::new(),
+            Code::C(library) => library.refused().to_vec(),
+        };
+        Registered { components, passed_over }
     }
 
     /// # Safety
@@ -219,8 +230,7 @@ impl Inner {
                 Some(kept) => Ok(Some(self.keep_track(kept))),
                 None => {
                     let loaded = self.map_c(candidate, unnoted.stays)?;
-                    let registered = loaded.code.registrations();
-                    seen.tell(registered.iter().flat_map(|r| component(r).interfaces).collect());
+                    seen.tell(loaded.code.registered());
                     Ok(Some(loaded))
                 }
             };

@@ -201,6 +201,38 @@ fn promise_7_registering_nothing_or_twice() {
 }
 
 #[test]
+fn a_component_without_a_name_is_passed_over_by_file_and_reason() {
+    if !crate::world::can_probe() {
+        return;
+    }
+    const LACKS: &str = "a component without a name for each of its interfaces was not registered: fill the descriptor \
+                         in before lcr_component_register is called";
+    each_link(|world, link| {
+        let host = world.host(link, &[], &[]);
+        // It stands in the file, so a child has looked.
+        let half = world.library("half.lcrso", "nameless.c", &["-DHALF"]).display().to_string();
+        let said = world.says(&host, &["r:half:0"]);
+        assert!(said.ends_with(&format!("; passed over: {half}: {LACKS}\n")), "{said}");
+        // What is wanted does not: nobody has looked.
+        let said = world.says(&host, &["r:wanted:0"]);
+        let undescribed = "it registers components, and its data describe none: is there an interface without a \
+                           name? (`lcr inspect --probe` tells)";
+        assert!(said.ends_with(&format!("; passed over: {half}: {undescribed}\n")), "{said}");
+        std::fs::remove_file(half).unwrap();
+        let nameless = world.library("nameless.lcrso", "nameless.c", &[]).display().to_string();
+        let said = world.says(&host, &["r:wanted:0"]);
+        assert!(said.ends_with(&format!("; passed over: {nameless}: {undescribed}\n")), "{said}");
+        std::fs::remove_file(nameless).unwrap();
+        // Loaded for another of its components.
+        let twice = world.library("twice.lcrso", "twice.c", &[]).display().to_string();
+        let output = lcr_tests::run(&mut world.command(&host, &["r:twice:0", "r:wanted:0"]));
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with("0: twice\n-1: no component offers `wanted` version 0;"), "{said}");
+        assert!(said.ends_with(&format!("; passed over: {twice}: {LACKS}\n")), "{said}");
+    });
+}
+
+#[test]
 fn promise_8_long_paths() {
     each_link(|world, link| {
         let mut deep = world.path().to_owned();
