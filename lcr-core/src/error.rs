@@ -59,8 +59,8 @@ pub enum ReferenceError {
     },
     /// A raw reference to a typed interface.
     #[error(
-        "`{name}` version {version} ({origin}) is a typed interface of contract `{contract}`: \
-         reference it with `reference::<dyn {contract}>`, not with `reference_raw`"
+        "`{name}` version {version} ({origin}) is a typed interface of contract `{contract}`, and has no table of C \
+         functions: only Rust code can reference it, with `reference::<dyn {contract}>`"
     )]
     Typed {
         /// The interface's name.
@@ -132,7 +132,8 @@ pub enum ReferenceError {
     /// The interface is just being constructed or released by the same caller.
     #[error(
         "`{name}` was referenced while it was being {stage} on the same path: {}; \
-         a constructor reaches what it needs through `requires(…)` and `Context::require`",
+         name what a constructor needs in its interface's dependencies (`requires` and `Context::require` in Rust, \
+         `dependencies` in C)",
         .path.join(" → ")
     )]
     Reentered {
@@ -159,8 +160,8 @@ pub enum ReferenceError {
     #[error(
         "`{name}` is still being {stage} by another thread ({thread}) after {patience:?}: if that one waits for \
          this thread, neither goes on; a constructor may start a thread that references what it constructs, but \
-         must not wait for it; if it only takes long, allow more: LCR_CONSTRUCT_WAIT=SECONDS or \
-         Builder::construct_wait"
+         must not wait for it; if it only takes long, allow more: LCR_CONSTRUCT_WAIT=SECONDS, or \
+         Builder::construct_wait in a Rust program"
     )]
     Waited {
         /// The interface's name.

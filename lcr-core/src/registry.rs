@@ -13,10 +13,12 @@
 //! program, for ever.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use once_cell::sync::Lazy;
 
 use crate::abi::RawStr;
 use crate::descriptor::{Comp, Iface};
@@ -127,13 +129,14 @@ pub static COMPONENTS: [Registration];
 #[cfg(all(feature = "inventory", not(feature = "linkme")))]
 inventory::collect!(Registration);
 
+#[derive(Default)]
 struct ByHand {
     all: Vec<&'static Registration>,
     /// The addresses of the program's C components.
-    c: BTreeSet<usize>,
+    c: HashSet<usize>,
 }
 
-static BY_HAND: Mutex<ByHand> = Mutex::new(ByHand { all: Vec::new(), c: BTreeSet::new() });
+static BY_HAND: Lazy<Mutex<ByHand>> = Lazy::new(Mutex::default);
 /// How many there are.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -154,6 +157,8 @@ pub(crate) struct Registered {
     pub(crate) components: Vec<*const Comp>,
     /// What it says of its tables.
     pub(crate) tables: Vec<*const Table>,
+    /// Why components were passed over.
+    pub(crate) refused: Vec<String>,
 }
 
 thread_local! {
@@ -178,48 +183,70 @@ pub(crate) fn is_loading() -> bool {
 /// No component in C has more of anything: what says so was not filled in.
 const MOST: usize = 1 << 16;
 
+/// Why [`register_c`] passes over this component, a sentence; `None` if it takes it. One
+/// without interfaces, or with an interface that has no name, could never be referenced.
+///
+/// # Safety
+///
+/// `comp` must point to a component's descriptor.
+#[must_use]
+pub unsafe fn refusal(comp: *const Comp) -> Option<String> {
+    // SAFETY: the caller's word.
+    let comp = unsafe { &*comp };
+    if comp.iface_count > MOST {
+        return Some(format!(
+            "a component was not registered: it says that it has {} interfaces; `iface_count` is the number of its \
+             `ifaces`",
+            comp.iface_count
+        ));
+    }
+    // SAFETY: as above.
+    let ifaces = unsafe { comp.ifaces() };
+    let is_true = |iface: &Iface| {
+        iface.dependency_count <= MOST
+            && usize::try_from(iface.versions_replace_count).is_ok_and(|n| n <= MOST)
+    };
+    if let Some(lies) = ifaces.iter().find(|iface| !iface.name.is_null() && !is_true(iface)) {
+        return Some(format!(
+            "a component was not registered: its `{}` says that it has {} dependencies and replaces {} versions",
+            // SAFETY: as above; it is not null.
+            unsafe { lies.name() },
+            lies.dependency_count,
+            lies.versions_replace_count
+        ));
+    }
+    let lacks = if ifaces.is_empty() {
+        "interfaces"
+    } else if ifaces.iter().any(|iface| iface.name.is_null()) {
+        "a name for each of its interfaces"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "a component without {lacks} was not registered: fill the descriptor in before lcr_component_register is \
+         called"
+    ))
+}
+
 /// Registers a C component: what `lcr_component_register` does. The same component a
-/// second time is no second one. One without interfaces, or with an interface that
-/// has no name, could never be referenced: it is passed over, with a line on standard
-/// error, for whoever calls this has no way to be told.
+/// second time is no second one. One that could never be referenced ([`refusal`]) is
+/// passed over, with a line on standard error, for whoever calls this has no way to be told;
+/// of a library's, those who look for an interface are told, too.
 ///
 /// # Safety
 ///
 /// `comp` must be null or point to a component's descriptor that lives as long as the
 /// object that holds it is mapped: in the program, for ever.
 pub unsafe fn register_c(comp: *const Comp) {
-    // SAFETY: the caller's word.
-    let Some(sound) = (unsafe { comp.as_ref() }) else { return };
-    if sound.iface_count > MOST {
-        eprintln!(
-            "lcr: a component was not registered: it says that it has {} interfaces; `iface_count` is the number of \
-             its `ifaces`",
-            sound.iface_count
-        );
+    if comp.is_null() {
         return;
     }
-    // SAFETY: as above.
-    let ifaces = unsafe { sound.ifaces() };
-    let is_true = |iface: &Iface| {
-        iface.dependency_count <= MOST
-            && usize::try_from(iface.versions_replace_count).is_ok_and(|n| n <= MOST)
-    };
-    if let Some(lies) = ifaces.iter().find(|iface| !iface.name.is_null() && !is_true(iface)) {
-        eprintln!(
-            "lcr: a component was not registered: its `{}` says that it has {} dependencies and replaces {} versions",
-            // SAFETY: as above; it is not null.
-            unsafe { lies.name() },
-            lies.dependency_count,
-            lies.versions_replace_count
-        );
-        return;
-    }
-    if ifaces.is_empty() || ifaces.iter().any(|iface| iface.name.is_null()) {
-        eprintln!(
-            "lcr: a component without {} was not registered: fill the descriptor in before \
-             lcr_component_register is called",
-            if ifaces.is_empty() { "interfaces" } else { "a name for each of its interfaces" }
-        );
+    // SAFETY: the caller's word; it is not null.
+    if let Some(reason) = unsafe { refusal(comp) } {
+        eprintln!("lcr: {reason}");
+        let _ = LOADING.try_with(|loading| {
+            loading.borrow_mut().iter_mut().for_each(|registered| registered.refused.push(reason.clone()));
+        });
         return;
     }
     let is_librarys = LOADING.try_with(|loading| match &mut *loading.borrow_mut() {
@@ -244,7 +271,7 @@ pub unsafe fn register_c(comp: *const Comp) {
 }
 
 /// What the program's own C components say of their tables, by the interface's address.
-static TABLES: Mutex<BTreeMap<usize, &'static Description>> = Mutex::new(BTreeMap::new());
+static TABLES: Lazy<Mutex<HashMap<usize, &'static Description>>> = Lazy::new(Mutex::default);
 /// Has anybody, ever, described a table?
 static HAS_TABLES: AtomicBool = AtomicBool::new(false);
 

@@ -106,8 +106,8 @@ fn a_constructor_that_waits_for_a_thread_which_references_it_goes_on() {
         said.replace(number, "N"),
         "waited: `joins` is still being constructed by another thread (\"builder\", number N) after 200ms: if that \
          one waits for this thread, neither goes on; a constructor may start a thread that references what it \
-         constructs, but must not wait for it; if it only takes long, allow more: LCR_CONSTRUCT_WAIT=SECONDS or \
-         Builder::construct_wait"
+         constructs, but must not wait for it; if it only takes long, allow more: LCR_CONSTRUCT_WAIT=SECONDS, or \
+         Builder::construct_wait in a Rust program"
     );
     assert!(began.elapsed() >= Duration::from_millis(200), "refused after {:?}", began.elapsed());
 }

@@ -272,7 +272,7 @@ fn a_foreign_owner_is_refused() {
     }
     let message = refused(&path, &Policy::default());
     let shown = path.display();
-    let cure = format!("run: chown 0 {shown} (or allow its owner: Policy::owner(4711))");
+    let cure = format!("run: chown 0 {shown} (or, in a Rust program, allow its owner: Policy::owner(4711))");
     assert!(message.starts_with(&format!("{shown}: belongs to uid 4711, wanted root (uid 0)")), "{message}");
     assert!(message.ends_with(&cure), "{message}");
     Candidate::open(&path, &Policy::default().owner(4711)).unwrap();

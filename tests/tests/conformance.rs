@@ -96,8 +96,8 @@ fn raw_and_typed_interfaces_of_one_component_are_told_apart() {
         &["mixed_up"],
         "contract: `A_iface1` version 1 (origin) does not fit: the interface has a raw C table, and the contract \
          `Clock` was wanted: use `reference_raw`\n\
-         typed: `thing` version 2 (origin) is a typed interface of contract `Thing`: reference it with \
-         `reference::<dyn Thing>`, not with `reference_raw`\n\
+         typed: `thing` version 2 (origin) is a typed interface of contract `Thing`, and has no table of C \
+         functions: only Rust code can reference it, with `reference::<dyn Thing>`\n\
          contract: `thing` version 1 (origin) does not fit: the contract is `Thing`, and `Clock` was wanted\n",
     );
 }

@@ -108,8 +108,8 @@ fn typed() {
         unsafe { searching(directory.path()).reference_raw::<usize>("me", 1, std::ptr::null_mut()) },
         &directory,
         "typed",
-        "`me` version 1 ($D/lib.so) is a typed interface of contract `Thing`: reference it with \
-         `reference::<dyn Thing>`, not with `reference_raw`",
+        "`me` version 1 ($D/lib.so) is a typed interface of contract `Thing`, and has no table of C functions: only Rust \
+         code can reference it, with `reference::<dyn Thing>`",
     );
 }
 
@@ -150,8 +150,8 @@ fn construct_and_reentered() {
         &directory,
         "construct",
         "the constructor of `itself` version 0 ($D/lib.so) failed: `itself` was referenced while it was being \
-         constructed on the same path: itself → itself; a constructor reaches what it needs through \
-         `requires(…)` and `Context::require`",
+         constructed on the same path: itself → itself; name what a constructor needs in its interface's \
+         dependencies (`requires` and `Context::require` in Rust, `dependencies` in C)",
     );
     refused(
         // SAFETY: it fails.
@@ -221,8 +221,8 @@ fn the_words_of_the_others() {
         }),
         &directory,
         "reentered",
-        "`a` was referenced while it was being released on the same path: a → b; a constructor reaches what it \
-         needs through `requires(…)` and `Context::require`",
+        "`a` was referenced while it was being released on the same path: a → b; name what a constructor needs \
+         in its interface's dependencies (`requires` and `Context::require` in Rust, `dependencies` in C)",
     );
     refused::<()>(
         Err(ReferenceError::Waited {
@@ -235,7 +235,8 @@ fn the_words_of_the_others() {
         "waited",
         "`a` is still being released by another thread (\"main\", number 7) after 30s: if that one waits for this \
          thread, neither goes on; a constructor may start a thread that references what it constructs, but must \
-         not wait for it; if it only takes long, allow more: LCR_CONSTRUCT_WAIT=SECONDS or Builder::construct_wait",
+         not wait for it; if it only takes long, allow more: LCR_CONSTRUCT_WAIT=SECONDS, or \
+         Builder::construct_wait in a Rust program",
     );
     refused::<()>(
         Err(ReferenceError::Construct {

@@ -141,7 +141,7 @@ const FAULTS: &[Fault] = &[
         step: Step::Prepare,
         inject: |bench| said(bench.with("store_unrelated").run()),
         says: "`store` was not replaced (prepare): version 9 does not replace version 0: its `replaces` \
-            is empty; add the version that serves to its `#[interface(…, replaces(…))]`",
+            is empty; add the version that serves to that (in C, to `versions_replace`)",
     },
     Fault {
         name: "wrong contract",
@@ -175,7 +175,7 @@ const FAULTS: &[Fault] = &[
         step: Step::Prepare,
         inject: |bench| said(bench.copy(|file| chown(file, Some(54321), None).unwrap()).run()),
         says: "`store` was not replaced (prepare): {}: belongs to uid 54321, wanted root (uid 0); if you \
-            trust it, run: chown 0 {} (or allow its owner: Policy::owner(54321))",
+            trust it, run: chown 0 {} (or, in a Rust program, allow its owner: Policy::owner(54321))",
     },
     Fault {
         name: "truncated library",

@@ -182,7 +182,9 @@ static __inline__ void lcr_table_describe (const struct lcr_table *table)
 
 /* Says that no thread is inside a replaced version of the interface, and none has read a
  * function of one that it has not called yet. The destructors of these versions run, for
- * each reference, and their libraries are unmapped. */
+ * each reference, and their libraries are unmapped. Where none was replaced, it does nothing
+ * and answers 0; where there is no such interface, neither in use nor in the places that are
+ * searched, -1. A destructor that it runs may ask neither for this nor for a replacement. */
 extern int lcr_retire (const char *interface);
 
 /*

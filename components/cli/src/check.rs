@@ -148,7 +148,7 @@ impl Checked {
             found: found.into(),
             cure: Some(cure.into()),
         };
-        let mut is_probed = false;
+        let (mut is_probed, mut passed_over) = (false, Vec::new());
         if metadata.kind == FileKind::Executable {
             self.reasons.push(reason("executable", "a library", "an executable", "name the shared object"));
         } else if !metadata.components.is_empty() && metadata.library.is_none() {
@@ -160,10 +160,10 @@ impl Checked {
             ));
         } else if metadata.components.is_empty() && metadata.library.is_none() {
             if probe {
-                match probe::components(&self.path) {
-                    Ok(components) => {
+                match probe::probed(&self.path) {
+                    Ok(probed) => {
                         is_probed = true;
-                        metadata.components = components;
+                        (metadata.components, passed_over) = (probed.components, probed.passed_over);
                     }
                     Err(refusal) => self.reasons.push(Reason {
                         interface: None,
@@ -174,7 +174,14 @@ impl Checked {
                     }),
                 }
             }
-            if metadata.components.is_empty() {
+            self.reasons.extend(passed_over.iter().map(|found| Reason {
+                interface: None,
+                kind: "passed-over".into(),
+                expected: "components that can be referenced".into(),
+                found: found.clone(),
+                cure: None,
+            }));
+            if metadata.components.is_empty() && passed_over.is_empty() {
                 self.reasons.push(reason(
                     "empty",
                     "a component",
@@ -183,7 +190,7 @@ impl Checked {
                 ));
             }
         }
-        self.file = Some(File { path: self.path.clone(), metadata, is_probed });
+        self.file = Some(File { path: self.path.clone(), metadata, is_probed, passed_over });
         self.twice();
     }
 

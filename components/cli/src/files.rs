@@ -20,6 +20,8 @@ pub(crate) struct File {
     pub(crate) metadata: Metadata,
     /// Whether its components were seen by running it, not by reading it.
     pub(crate) is_probed: bool,
+    /// Why components in it were passed over.
+    pub(crate) passed_over: Vec<String>,
 }
 
 impl File {
@@ -31,10 +33,12 @@ impl File {
 
     fn with(path: &Path, mut metadata: Metadata, probe: bool) -> crate::Result<File> {
         let is_probed = probe && metadata.components.is_empty() && metadata.kind == FileKind::Library;
+        let mut passed_over = Vec::new();
         if is_probed {
-            metadata.components = probe::components(path)?;
+            let probed = probe::probed(path)?;
+            (metadata.components, passed_over) = (probed.components, probed.passed_over);
         }
-        Ok(File { path: path.into(), metadata, is_probed })
+        Ok(File { path: path.into(), metadata, is_probed, passed_over })
     }
 
     pub(crate) fn is_program(&self) -> bool {
@@ -52,6 +56,8 @@ impl File {
 pub(crate) struct Files {
     pub(crate) read: Vec<File>,
     pub(crate) refused: Vec<Refusal>,
+    /// How many files there were: some are read in part, and refused in part.
+    total: usize,
 }
 
 impl Files {
@@ -81,29 +87,40 @@ impl Files {
             Ok(paths) => paths,
             Err(error) => {
                 let reason = format!("{}: cannot read the directory: {error}", place.display());
-                return self.refused.push(Refusal::new(reason));
+                return self.take(Err(Refusal::new(reason)));
             }
         };
         for path in paths {
             match Metadata::read(&path) {
                 Ok(metadata) => self.take(File::with(&path, metadata, probe)),
                 Err(error) if error.is_not_elf() => {}
-                Err(error) => self.refused.push(Refusal::new(error)),
+                Err(error) => self.take(Err(Refusal::new(error))),
             }
         }
     }
 
     fn take(&mut self, file: crate::Result<File>) {
-        match file {
-            Ok(file) => self.read.push(file),
-            Err(refusal) => self.refused.push(refusal),
+        self.total += 1;
+        let file = match file {
+            Ok(file) => file,
+            Err(refusal) => return self.refused.push(refusal),
+        };
+        let is_whole = file.passed_over.is_empty();
+        if !is_whole {
+            let reasons = file.passed_over.join("; ");
+            let reason = format!("{}: passed over: {reasons}", file.path.display());
+            self.refused.push(Refusal::new(reason));
+        }
+        if is_whole || !file.metadata.components.is_empty() {
+            self.read.push(file);
         }
     }
 
     /// Why not all of it was read.
     pub(crate) fn refusal(self) -> crate::Result {
-        let total = self.read.len() + self.refused.len();
-        match Refusal::of_several(self.refused, total, "files could not be read") {
+        let is_either = self.read.len() + self.refused.len() == self.total;
+        let what = if is_either { "files could not be read" } else { "files could not be read whole" };
+        match Refusal::of_several(self.refused, self.total, what) {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         }

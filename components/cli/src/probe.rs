@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use lcr_core::library::Stamp;
-use lcr_core::library::probe::{self, Looked, Outcome};
+use lcr_core::library::probe::{self, Looked, Outcome, Registered};
 use lcr_core::metadata::{Component, Interface};
 
 use crate::refusal::Refusal;
@@ -21,10 +21,18 @@ use crate::refusal::Refusal;
 /// The hidden command.
 pub(crate) const CHILD: &str = "__probe";
 
-type Seen = crate::Result<Vec<Component>>;
+/// What a library registers when it is loaded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Probed {
+    pub(crate) components: Vec<Component>,
+    /// Why other components were passed over.
+    pub(crate) passed_over: Vec<String>,
+}
 
-/// The components that a library registers when it is loaded.
-pub(crate) fn components(path: &Path) -> Seen {
+type Seen = crate::Result<Probed>;
+
+/// Looks into a library.
+pub(crate) fn probed(path: &Path) -> Seen {
     static KNOWN: Mutex<Option<HashMap<Stamp, Seen>>> = Mutex::new(None);
     let stamp = fs::metadata(path).ok().map(|status| Stamp::from(&status));
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,7 +58,9 @@ fn look(path: &Path) -> Seen {
         ))
     })?;
     let wrong = match outcome {
-        Outcome::Registered(components) => return Ok(named(components, path)),
+        Outcome::Registered(Registered { components, passed_over }) => {
+            return Ok(Probed { components: named(components, path), passed_over });
+        }
         // The child's own words name the file already.
         Outcome::Refused(reason) => return Err(Refusal::new(reason)),
         Outcome::Late => format!("its constructors did not end within {} s", probe::DEADLINE.as_secs()),

@@ -189,7 +189,7 @@ pub enum Error {
     },
     /// The original's socket has one name, and somebody has it.
     #[error(
-        "another program listens on the abstract socket `lcr.socket`: only one can; stop that one, or start without `legacy`"
+        "another program listens on the abstract socket `lcr.socket`: only one can; stop that one, or start without `legacy` (LCR_CONTROL_LEGACY in C)"
     )]
     LegacyTaken,
     /// This crate is in a library: it would show the library, and not the program.

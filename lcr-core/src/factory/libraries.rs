@@ -17,7 +17,6 @@ use self::loaded::revive;
 pub use self::loaded::{KeptLibrary, sweep};
 use self::search::Search;
 pub(super) use self::search::{Hit, Seen};
-use super::describe::component;
 use super::offer::Offer;
 use super::{Builder, Factory, Inner, Wanted};
 use crate::contract::{Mismatch, compatible};
@@ -285,8 +284,7 @@ impl Inner {
                 Some(kept) => Ok(Some(self.keep_track(kept))),
                 None => {
                     let loaded = self.map_c(candidate, unnoted.stays)?;
-                    let registered = loaded.registrations();
-                    seen.tell(registered.iter().flat_map(|r| component(r).interfaces).collect());
+                    seen.tell(loaded.registered());
                     Ok(Some(loaded))
                 }
             };

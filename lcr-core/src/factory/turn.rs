@@ -2,33 +2,44 @@
 
 use std::cell::Cell;
 
+/// What a turn is taken for.
+#[derive(Clone, Copy)]
+pub(super) enum For {
+    Replacing,
+    Retiring,
+}
+
 thread_local! {
-    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+    static TURN: Cell<Option<For>> = const { Cell::new(None) };
+}
+
+/// What it has the turn for, or the one that it works for.
+pub(super) fn here() -> Option<For> {
+    TURN.get()
 }
 
 /// Has it?
 pub(super) fn is_here() -> bool {
-    HAS_TURN.get()
+    here().is_some()
 }
 
 /// From here on it has, or no longer.
-#[cfg(feature = "replace")]
-pub(super) fn here(has: bool) {
-    HAS_TURN.set(has);
+pub(super) fn set(turn: Option<For>) {
+    TURN.set(turn);
 }
 
 /// What a thread that works in the place of another is to know of its turn.
 #[derive(Clone, Copy)]
-pub(super) struct Carried(bool);
+pub(super) struct Carried(Option<For>);
 
 /// For a thread that works in this one's place.
 pub(super) fn carried() -> Carried {
-    Carried(HAS_TURN.get())
+    Carried(here())
 }
 
 impl Carried {
     /// From here on, on the thread that works.
     pub(super) fn carry_on(self) {
-        HAS_TURN.set(self.0);
+        set(self.0);
     }
 }

@@ -51,6 +51,11 @@ impl CLibrary {
         &self.registrations
     }
 
+    /// Why some of its components were passed over.
+    pub(crate) fn refused(&self) -> &[String] {
+        &self.object.registered.refused
+    }
+
     /// What it says of this interface's table.
     pub(crate) fn table_of(&self, iface: *const Iface) -> Option<&Description> {
         self.tables.iter().find(|description| description.table().iface == iface)

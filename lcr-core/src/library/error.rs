@@ -51,7 +51,7 @@ pub enum LoadError {
         cure: String,
     },
     /// Larger than the policy allows.
-    #[error("{}: has {found} bytes, wanted at most {wanted}: Policy::max_size sets the limit", path.display())]
+    #[error("{}: has {found} bytes, wanted at most {wanted}: in a Rust program, Policy::max_size sets the limit", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -89,7 +89,7 @@ pub enum LoadError {
     /// It finds what it needs relative to its own place, which a private copy has not.
     #[error(
         "{}: its RUNPATH is `{runpath}`: $ORIGIN has no meaning for the verified private copy that is loaded; \
-         link it without $ORIGIN, or allow loading by path (Policy::by_path)", path.display()
+         link it without $ORIGIN, or, in a Rust program, allow loading by path (Policy::by_path)", path.display()
     )]
     Origin {
         /// The file.
@@ -110,8 +110,8 @@ pub enum LoadError {
     },
     /// This program is static.
     #[error(
-        "{}: this program is linked statically (target feature crt-static) and cannot load libraries: \
-         a second C library would come with them; build it without crt-static, or compile the component in",
+        "{}: this program is linked statically (`crt-static`, or `-static`, `-static-pie` in C) and cannot load libraries: \
+         a second C library would come with them; link it dynamically, or compile the component in",
         path.display()
     )]
     Static {

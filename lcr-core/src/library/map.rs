@@ -46,7 +46,7 @@ pub struct Object {
     file: Option<fs::File>,
     mapping: Mapping,
     /// The C components that its ELF constructors registered.
-    pub(super) registered: Registered,
+    pub(super) registered: Box<Registered>,
     pub(super) nodelete: bool,
     closed: bool,
 }
@@ -121,7 +121,7 @@ impl Object {
                 return Err(swapped("the path names another file now"));
             }
         }
-        let nodelete = dynamic.nodelete;
+        let (nodelete, registered) = (dynamic.nodelete, Box::new(registered));
         Ok(Object { path, handle, file: Some(file), mapping, registered, nodelete, closed: false })
     }
 

@@ -170,7 +170,7 @@ impl Policy {
                 found: accounts.user(uid),
                 wanted: wanted.iter().map(|&uid| accounts.user(uid)).collect::<Vec<_>>().join(" or "),
                 cure: format!(
-                    "if you trust it, run: chown {euid} {} (or allow its owner: Policy::owner({uid}))",
+                    "if you trust it, run: chown {euid} {} (or, in a Rust program, allow its owner: Policy::owner({uid}))",
                     quoted(path)
                 ),
             });
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(
             says(&policy(1001), facts),
             "/opt/a b.so: belongs to alice (uid 1000), wanted root (uid 0) or bob (uid 1001); \
-             if you trust it, run: chown 1001 '/opt/a b.so' (or allow its owner: Policy::owner(1000))"
+             if you trust it, run: chown 1001 '/opt/a b.so' (or, in a Rust program, allow its owner: Policy::owner(1000))"
         );
         assert_eq!(says(&policy(1001).owner(1000), facts), "fine");
         assert_eq!(says(&policy(1001).any_owner(), facts), "fine");

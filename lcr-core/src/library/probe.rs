@@ -50,11 +50,20 @@ const VARIABLE: &str = "LCR_PROBE_CHILD";
 /// A report, or what is said beside it, is not longer.
 const LONGEST: usize = 1 << 20;
 
+/// What a library registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// The interfaces of each component that registered itself.
+    pub components: Vec<Vec<Interface>>,
+    /// Why other components were passed over.
+    pub passed_over: Vec<String>,
+}
+
 /// What came of a look.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The interfaces of each component that registered itself.
-    Registered(Vec<Vec<Interface>>),
+    /// What registered itself.
+    Registered(Registered),
     /// The child did not load it; why, with the file's name.
     Refused(String),
     /// The library's constructors did not end within [`DEADLINE`].
@@ -90,7 +99,7 @@ pub fn look(child: &mut Command) -> io::Result<Looked> {
     let Watched { report, said, is_late } = watched?;
     let outcome = match read(&report) {
         _ if is_late => Outcome::Late,
-        Some(Ok(components)) => Outcome::Registered(components),
+        Some(Ok(registered)) => Outcome::Registered(registered),
         Some(Err(reason)) => Outcome::Refused(reason),
         None => Outcome::Ended(status),
     };
@@ -188,12 +197,12 @@ pub fn ending(status: ExitStatus) -> String {
     }
 }
 
-/// The child's part: does `look`, reports what it answers (the interfaces of each
-/// component that registered itself, or why it was not loaded), and ends the process.
+/// The child's part: does `look`, reports what it answers (what registered itself, or why
+/// it was not loaded), and ends the process.
 ///
 /// The report goes to what standard output is when this begins. `look` has a standard
 /// output that is nowhere, so that a constructor which greets the world does not garble it.
-pub fn answer(look: impl FnOnce() -> Result<Vec<Vec<Interface>>, String>) -> ! {
+pub fn answer(look: impl FnOnce() -> Result<Registered, String>) -> ! {
     let write = || -> io::Result<()> {
         // Should the parent die, nobody waits for this process any more.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -221,7 +230,7 @@ pub fn limit() -> io::Result<()> {
     Ok(())
 }
 
-type Report = Result<Vec<Vec<Interface>>, String>;
+type Report = Result<Registered, String>;
 
 fn document(report: &Report) -> Value {
     let interface = |interface: &Interface| {
@@ -229,9 +238,9 @@ fn document(report: &Report) -> Value {
         json!({ "name": name, "version": version, "replaces": replaces, "requires": requires })
     };
     match report {
-        Ok(components) => {
+        Ok(Registered { components, passed_over }) => {
             let components = components.iter().map(|c| c.iter().map(interface).collect::<Value>());
-            json!({ "components": components.collect::<Value>() })
+            json!({ "components": components.collect::<Value>(), "passed_over": passed_over })
         }
         Err(reason) => json!({ "refused": reason }),
     }
@@ -258,14 +267,19 @@ fn read(bytes: &[u8]) -> Option<Report> {
         })
     };
     let components = report["components"].as_array()?.iter();
-    components.map(|c| c.as_array()?.iter().map(interface).collect()).collect::<Option<_>>().map(Ok)
+    let components = components.map(|c| c.as_array()?.iter().map(interface).collect());
+    let passed_over = report["passed_over"].as_array()?.iter().map(text);
+    Some(Ok(Registered {
+        components: components.collect::<Option<_>>()?,
+        passed_over: passed_over.collect::<Option<_>>()?,
+    }))
 }
 
 /// Would this program, started anew, look into a library?
 static ABLE: AtomicBool = AtomicBool::new(false);
 
 /// What a library registers when it is loaded.
-pub(crate) fn ask(path: &Path) -> Result<Vec<Interface>, String> {
+pub(crate) fn ask(path: &Path) -> Result<Registered, String> {
     if !ABLE.load(Ordering::Acquire) {
         return Err(
             "its data describe no component, and this program cannot look into it: name the component in \
@@ -275,10 +289,7 @@ pub(crate) fn ask(path: &Path) -> Result<Vec<Interface>, String> {
     }
     let looked = look(Command::new("/proc/self/exe").env(VARIABLE, path).stderr(Stdio::null()));
     match looked.map_err(|error| format!("cannot be probed: {error}"))?.outcome {
-        Outcome::Registered(components) => {
-            let interfaces: Vec<_> = components.into_iter().flatten().collect();
-            if interfaces.is_empty() { Err(NOTHING.to_owned()) } else { Ok(interfaces) }
-        }
+        Outcome::Registered(registered) => Ok(registered),
         Outcome::Refused(reason) => Err(reason),
         Outcome::Late => {
             Err(format!("in a child process its constructors did not end within {} s", DEADLINE.as_secs()))
@@ -305,7 +316,8 @@ fn registered(path: &OsStr) -> Report {
     limit().map_err(|error| format!("no limits can be set: {error}"))?;
     let object = candidate.map().map_err(|error| error.to_string())?;
     let library = CLibrary::new(object, None);
-    Ok(library.registrations().iter().map(|registration| component(registration).interfaces).collect())
+    let components = library.registrations().iter().map(|registration| component(registration).interfaces);
+    Ok(Registered { components: components.collect(), passed_over: library.refused().to_vec() })
 }
 
 #[cfg(not(target_feature = "crt-static"))]
@@ -365,7 +377,9 @@ mod tests {
             state: false,
             contract: None,
         };
-        for report in [Ok(vec![vec![interface], vec![]]), Ok(vec![]), Err("no".to_owned())] {
+        let of = |components| Registered { components, passed_over: vec!["one without a name".to_owned()] };
+        for report in [Ok(of(vec![vec![interface], vec![]])), Ok(Registered::default()), Err("no".to_owned())]
+        {
             let text = document(&report).to_string();
             assert_eq!(read(text.as_bytes()), Some(report));
             assert_eq!(read(&text.as_bytes()[..text.len() - 1]), None);

@@ -10,7 +10,7 @@
 //! between notes are passed over word by word. Nothing is lost by it: a note
 //! without an owner, which begins with a zero too, is reserved, and has no types.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::io;
 
 use super::FileKind;
@@ -89,7 +89,7 @@ pub(super) fn read<S: Source + ?Sized>(source: &S, ask_kind: bool) -> Result<Elf
         return Err(Problem::TooLarge { found: total });
     }
     let mut elf = Elf { kind, notes: Vec::new(), segments: Vec::new() };
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     for segment in segments.iter().filter(|s| s.kind == PT_NOTE) {
         let bytes = reader.take("a note segment", segment.offset, segment.size)?;
         let index = elf.segments.len();

@@ -22,12 +22,14 @@
 //! which it is claimed); the locks are never held while a library's code runs.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::mem::transmute;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use once_cell::sync::Lazy;
 
 use crate::entry::{Book, ExitFn, StartFn};
 
@@ -159,9 +161,9 @@ struct Owner(*const Book);
 unsafe impl Send for Owner {}
 
 /// The cells whose destructor will run, by address.
-static CELLS: Mutex<BTreeMap<usize, Owner>> = Mutex::new(BTreeMap::new());
+static CELLS: Lazy<Mutex<HashMap<usize, Owner>>> = Lazy::new(Mutex::default);
 
-fn cells() -> MutexGuard<'static, BTreeMap<usize, Owner>> {
+fn cells() -> MutexGuard<'static, HashMap<usize, Owner>> {
     CELLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

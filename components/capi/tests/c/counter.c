@@ -9,7 +9,8 @@
  *   FORM                the version of the section "count"; OLDEST: that it restores
  *   FAIL_CONSTRUCT, FAIL_PAUSE, FAIL_SAVE, FAIL_RESTORE     fails there
  *   NEEDS               requires this interface; REFERENCES: itself, in its constructor
- *   TALKS               prints what is done with it */
+ *   TALKS               prints what is done with it
+ *   ASKS                its destructor asks for a replacement and a retirement */
 #include <pthread.h>
 #include <stdio.h>
 
@@ -137,6 +138,14 @@ static void destroy (void *context)
 {
 	(void)context;
 	SAY ("destroyed");
+#ifdef ASKS
+	if (lcr_replace ("counter", LCR_ANY_VERSION, NULL, 0) != 0) {
+		printf ("the destructor: %s\n", lcr_last_error ());
+	}
+	if (lcr_retire ("counter") != 0) {
+		printf ("the destructor: %s\n", lcr_last_error ());
+	}
+#endif
 }
 
 #ifdef REPLACES

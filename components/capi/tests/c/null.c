@@ -37,6 +37,7 @@ int main (void)
 	say (lcr_plan (NULL, 0, NULL, 0));
 	say (lcr_replace (NULL, 0, NULL, 0));
 	say (lcr_rollback (NULL, 0));
+	say (lcr_retire (NULL));
 	say (lcr_control_start (4));
 	say (lcr_control_socket (path, sizeof path));
 	say (lcr_control_stop ());

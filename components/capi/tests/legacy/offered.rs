@@ -108,7 +108,8 @@ fn what_cannot_be_promised_for_a_table_without_a_size_is_refused() {
         world.library("new/other.lcrso", "plain.c", &["-DVERSION=2"]);
         let sentence = "-1: `plain` was not replaced (prepare): 1 reference holds the table of `plain` version 0, \
                         which does not say how long it is, so it cannot be changed under its callers; release it \
-                        first, or replace for later references alone\n";
+                        first, or replace for later references alone (in C with LCR_LATER, in Rust \
+                        without `unpinned`)\n";
         let asked = [
             "r:plain:0",
             "p:plain:1:new/plain.lcrso:0",
@@ -169,6 +170,7 @@ fn null_is_an_error_and_an_errors_text_belongs_to_its_thread() {
              lcr_plan was called with null for interface\n\
              lcr_replace was called with null for interface\n\
              lcr_rollback was called with null for interface\n\
+             lcr_retire was called with null for interface\n\
              lcr_control_start was called with flags 0x4, which this lcr does not know\n\
              the control service does not run: call lcr_control_start\n\
              the control service does not run: call lcr_control_start\n\

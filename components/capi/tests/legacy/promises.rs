@@ -72,6 +72,20 @@ fn promise_3_a_failing_constructor_is_a_failing_reference() {
 }
 
 #[test]
+fn a_constructor_that_references_its_own_interface_is_told_what_to_fill_in() {
+    each_link(|world, link| {
+        let host = world.host(link, &["itself.c"], &[]);
+        assert_eq!(
+            world.says(&host, &["r:itself:0"]),
+            "`itself` was referenced while it was being constructed on the same path: itself → itself; name what a \
+             constructor needs in its interface's dependencies (`requires` and `Context::require` in Rust, \
+             `dependencies` in C)\n\
+             -1: the constructor of `itself` version 0 (C component of `itself`, compiled in) failed: it returned 9\n"
+        );
+    });
+}
+
+#[test]
 fn promise_4_a_library_is_unloaded_after_the_last_release_and_no_other_is_opened() {
     each_link(|world, link| {
         world.library("plain.lcrso", "plain.c", &[]);
@@ -183,6 +197,38 @@ fn promise_7_registering_nothing_or_twice() {
         let host = world.host(link, &["twice.c"], &[]);
         let output = lcr_tests::run(&mut world.command(&host, &["r:twice:0", "c:0:0", "x:0"]));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "0: twice\ntwice\nrelease 0\n");
+    });
+}
+
+#[test]
+fn a_component_without_a_name_is_passed_over_by_file_and_reason() {
+    if !crate::world::can_probe() {
+        return;
+    }
+    const LACKS: &str = "a component without a name for each of its interfaces was not registered: fill the descriptor \
+                         in before lcr_component_register is called";
+    each_link(|world, link| {
+        let host = world.host(link, &[], &[]);
+        // It stands in the file, so a child has looked.
+        let half = world.library("half.lcrso", "nameless.c", &["-DHALF"]).display().to_string();
+        let said = world.says(&host, &["r:half:0"]);
+        assert!(said.ends_with(&format!("; passed over: {half}: {LACKS}\n")), "{said}");
+        // What is wanted does not: nobody has looked.
+        let said = world.says(&host, &["r:wanted:0"]);
+        let undescribed = "it registers components, and its data describe none: is there an interface without a \
+                           name? (`lcr inspect --probe` tells)";
+        assert!(said.ends_with(&format!("; passed over: {half}: {undescribed}\n")), "{said}");
+        std::fs::remove_file(half).unwrap();
+        let nameless = world.library("nameless.lcrso", "nameless.c", &[]).display().to_string();
+        let said = world.says(&host, &["r:wanted:0"]);
+        assert!(said.ends_with(&format!("; passed over: {nameless}: {undescribed}\n")), "{said}");
+        std::fs::remove_file(nameless).unwrap();
+        // Loaded for another of its components.
+        let twice = world.library("twice.lcrso", "twice.c", &[]).display().to_string();
+        let output = lcr_tests::run(&mut world.command(&host, &["r:twice:0", "r:wanted:0"]));
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with("0: twice\n-1: no component offers `wanted` version 0;"), "{said}");
+        assert!(said.ends_with(&format!("; passed over: {twice}: {LACKS}\n")), "{said}");
     });
 }
 

@@ -46,9 +46,13 @@ fn a_typed_interface_is_refused_by_name() {
         let host = world.host(link, &[], &[]);
         std::fs::copy(built.library("counter_two"), world.path().join("counter.lcrso")).unwrap();
         let said = said(&mut world.command(&host, &["r:counter:2", "m"]));
-        assert!(
-            said.starts_with("-1: ") && said.contains("`Counter`") && said.ends_with("mapped 0\n"),
-            "{said}"
+        let file = world.path().join("counter.lcrso").display().to_string();
+        assert_eq!(
+            said,
+            format!(
+                "-1: `counter` version 2 ({file}) is a typed interface of contract `Counter`, and has no table of C \
+                 functions: only Rust code can reference it, with `reference::<dyn Counter>`\nmapped 0\n"
+            )
         );
     });
 }

@@ -70,7 +70,8 @@ fn linked_by(linker: &str) {
         asks(&[&format!("replace={}", one.display())]),
         "counter 1: 2\ncounter 1: 2\n`counter` was not replaced (prepare): 1 reference holds the table of `counter` \
          version 1, which belongs to the component, for Rust code may read it only where nobody writes, so it cannot \
-         be changed under its callers; release it first, or replace for later references alone\n",
+         be changed under its callers; release it first, or replace for later references alone (in C with LCR_LATER, in Rust \
+                        without `unpinned`)\n",
         "{linker}"
     );
     assert!(asks(&["versions:0"]).starts_with("no component offers `versions` version 0;"), "{linker}");

@@ -212,7 +212,7 @@ fn what_does_not_fit_is_refused_and_nothing_changes() {
                 (
                     &older,
                     "prepare): version 1 does not replace version 0: its `replaces` is empty; add the version that \
-                     serves to its `#[interface(…, replaces(…))]`",
+                     serves to that (in C, to `versions_replace`)",
                 ),
             ],
         );
@@ -302,6 +302,36 @@ fn what_a_component_says_of_its_table_is_checked_at_the_first_reference() {
             lies.display()
         );
         assert!(said.starts_with(&start) && said.ends_with("\nmapped 0\n"), "{said}");
+    });
+}
+
+#[test]
+fn to_retire_what_there_is_not_is_refused() {
+    each_link(|world, link| {
+        let host = world.host(link, &["counter.c"], &[]);
+        world.library("plain.lcrso", "plain.c", &[]);
+        let said = world.says(&host, &["t:nobody", "t:counter", "t:plain", "r:counter:0", "t:counter"]);
+        let start = "retire -1: no component offers any version of `nobody`; searched: the program, ";
+        assert!(said.starts_with(start), "{said}");
+        // None of these was replaced: there is nothing to do.
+        assert!(said.ends_with("\nretire 0\nretire 0\n0: counter\nretire 0\n"), "{said}");
+    });
+}
+
+#[test]
+fn a_destructor_that_is_run_by_a_retirement_is_told_that_it_asks_from_there() {
+    each_link(|world, link| {
+        let host = world.host(link, &["counter.c"], &["-DASKS"]);
+        let one = version(world, "one.so", 1, &[]);
+        let asks = "this was asked for by a destructor of a replaced version that is just retired (by `lcr_retire`, in \
+                    Rust `Factory::retire`): ask when that has returned";
+        assert_eq!(
+            world.says(&host, &["r:counter:0", &format!("R:counter:1:{one}:0"), "t:counter", "t:counter"]),
+            format!(
+                "0: counter\nR 0\nthe destructor: `counter` was not replaced (prepare): {asks}\n\
+                 the destructor: {asks}\nretire 0\nretire 0\n"
+            )
+        );
     });
 }
 

@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use lcr_core::descriptor::{Comp, Iface};
-use lcr_core::library::{Candidate, LoadError, Policy, probe};
+use lcr_core::library::probe::{self, Registered};
+use lcr_core::library::{Candidate, LoadError, Policy};
 use lcr_core::metadata::Interface;
+use lcr_core::registry;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// Load a library, print what registers itself as JSON, and end.
@@ -26,11 +28,14 @@ pub(crate) struct Arguments {
 /// mapped, which is as long as this process.
 static REGISTERED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
+/// Why others were passed over.
+static PASSED_OVER: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 pub(crate) fn run(arguments: &Arguments) -> ! {
     probe::answer(|| look(arguments))
 }
 
-fn look(arguments: &Arguments) -> Result<Vec<Vec<Interface>>, String> {
+fn look(arguments: &Arguments) -> Result<Registered, String> {
     let path = &arguments.file;
     // `$ORIGIN` is no danger to a process that ends at once.
     let policy = Policy::default().by_path(true);
@@ -44,7 +49,9 @@ fn look(arguments: &Arguments) -> Result<Vec<Vec<Interface>>, String> {
     }
     // SAFETY: the library registered these descriptors, and is mapped. Should one of them
     // be wrong, this process ends, which is what it is there for.
-    Ok(registered.into_iter().map(|comp| unsafe { interfaces(comp as *const Comp) }).collect())
+    let components = registered.into_iter().map(|comp| unsafe { interfaces(comp as *const Comp) }).collect();
+    let passed_over = PASSED_OVER.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok(Registered { components, passed_over })
 }
 
 /// What a library may take.
@@ -69,9 +76,6 @@ fn explained(error: &LoadError) -> String {
 ///
 /// `comp` must be a component's descriptor.
 unsafe fn interfaces(comp: *const Comp) -> Vec<Interface> {
-    if comp.is_null() {
-        return Vec::new();
-    }
     // SAFETY: the caller's word, which is the library's.
     let ifaces = unsafe { (*comp).ifaces() };
     // SAFETY: as above.
@@ -98,7 +102,14 @@ unsafe fn interface(iface: &Iface) -> Interface {
 /// What a component's ELF constructor calls.
 #[unsafe(no_mangle)]
 extern "C" fn lcr_component_register(comp: *const Comp) {
-    REGISTERED.lock().unwrap_or_else(PoisonError::into_inner).push(comp as usize);
+    if comp.is_null() {
+        return;
+    }
+    // SAFETY: the library's word; if it is wrong, this process ends.
+    match unsafe { registry::refusal(comp) } {
+        Some(reason) => PASSED_OVER.lock().unwrap_or_else(PoisonError::into_inner).push(reason),
+        None => REGISTERED.lock().unwrap_or_else(PoisonError::into_inner).push(comp as usize),
+    }
 }
 
 /// A component may reference others. Here it gets none: -1.

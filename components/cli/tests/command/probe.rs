@@ -129,6 +129,43 @@ libckpt.so: library, 1 component
 }
 
 #[test]
+fn a_component_without_a_name_is_passed_over_and_the_others_are_shown() {
+    let world = World::new();
+    let of = |ifaces: &str| {
+        format!(
+            "static void function(void) {{}}\nstatic void *table[] = {{ function }};\n\
+             static struct lcr_iface named[] = {{ {{ .name = \"named\", .interfaces = table }} }};\n\
+             static struct lcr_iface nameless[] = {{ {{ .interfaces = table }} }};\n\
+             static struct lcr_comp comps[] = {{ {{ named, 1 }}, {{ nameless, 1 }} }};\n\
+             AT_LOAD load(void) {{ for (int at = {ifaces}; at < 2; at++) lcr_component_register(comps + at); }}"
+        )
+    };
+    if !compiled(&world, "libboth.so", &of("0")) || !compiled(&world, "libnone.so", &of("1")) {
+        return;
+    }
+    snapbox::assert_data_eq!(
+        world.lcr(&["inspect", "--probe", "libboth.so", "libnone.so"]).all(),
+        snapbox::str![[r#"
+libboth.so: library, 1 component
+
+  Component both  seen by loading it
+    INTERFACE  VERSION  REPLACES  REQUIRES  CONTRACT   KIND
+    named      0        -         -         raw table  per reference
+--- standard error
+lcr: 2 of 2 files could not be read whole
+  libboth.so: passed over: a component without a name for each of its interfaces was not registered: fill the descriptor in before lcr_component_register is called
+  libnone.so: passed over: a component without a name for each of its interfaces was not registered: fill the descriptor in before lcr_component_register is called
+--- exit code 1
+
+"#]]
+    );
+    world.program("greeter_dynamic");
+    let check = world.lcr(&["check", "--json", "--host", "greeter_dynamic", "--probe", "libnone.so"]);
+    let reason = &check.json()[0]["reasons"][0];
+    assert_eq!((check.code, &reason["kind"]), (Some(1), &json!("passed-over")), "{}", check.all());
+}
+
+#[test]
 fn what_goes_wrong_in_the_child_is_told_and_hurts_nobody() {
     let world = World::new();
     let cases = [

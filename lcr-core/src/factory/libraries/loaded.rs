@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use once_cell::sync::OnceCell;
 
 use crate::descriptor::Iface;
+use crate::factory::describe::component;
 use crate::factory::offer::Offer;
+use crate::library::probe::Registered;
 use crate::library::{CLibrary, Kept, Library, Locals, Object, Stamp, Unload};
 use crate::registry::Registration;
 use crate::table::Description;
@@ -53,6 +55,16 @@ impl Code {
         }
     }
 
+    /// What it was seen to register.
+    fn registered(&self) -> Registered {
+        let components = self.registrations().iter().map(|r| component(r).interfaces).collect();
+        let passed_over = match self {
+            Code::Rust(_) => Vec::new(),
+            Code::C(library) => library.refused().to_vec(),
+        };
+        Registered { components, passed_over }
+    }
+
     /// # Safety
     ///
     /// As [`Library::try_unload`].
@@ -85,9 +97,9 @@ impl Loaded {
         Loaded { path, stamp, code: ManuallyDrop::new(code), sha256: OnceCell::new() }
     }
 
-    /// What all its components offer.
-    pub(super) fn registrations(&self) -> Vec<&Registration> {
-        self.code.registrations()
+    /// What it was seen to register.
+    pub(super) fn registered(&self) -> Registered {
+        self.code.registered()
     }
 
     /// Is it this file, as it was when it was looked at?

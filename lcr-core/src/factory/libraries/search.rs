@@ -27,7 +27,8 @@ use once_cell::sync::OnceCell;
 use rustix::fs::{Mode, OFlags};
 
 use super::legacy;
-use crate::library::{Stamp, probe};
+use crate::library::Stamp;
+use crate::library::probe::{self, Registered};
 use crate::metadata::unnoted::{Unnoted, holds};
 use crate::metadata::{Content, FileKind, Interface, Metadata, MetadataError};
 use crate::version::Version;
@@ -41,6 +42,10 @@ const OWN_COPY: &str = "it holds a copy of liblcr, with which its components reg
                         program: link a component in C with no library of lcr's, neither liblcr.a nor liblcr.so (one \
                         in Rust is made a library by `lcr_core::library!`)";
 
+/// Of a C library that nobody has looked into, for the wanted name does not stand in it.
+const UNDESCRIBED: &str = "it registers components, and its data describe none: is there an interface without a name? \
+                           (`lcr inspect --probe` tells)";
+
 /// A file that was looked at.
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -50,7 +55,29 @@ pub(crate) struct Seen {
     /// What it says without a note; none where it has one.
     pub(crate) unnoted: Option<Unnoted>,
     /// What it registers, once that is known, or why nothing.
-    told: OnceCell<Result<Vec<Interface>, String>>,
+    told: OnceCell<Told>,
+}
+
+/// What a file registers, as it was seen.
+#[derive(Debug)]
+pub(crate) struct Told {
+    interfaces: Vec<Interface>,
+    /// Why not all of it, or nothing at all.
+    fault: Option<String>,
+}
+
+impl From<Result<Registered, String>> for Told {
+    fn from(seen: Result<Registered, String>) -> Self {
+        let (Registered { components, passed_over }, fault) = match seen {
+            Ok(registered) => (registered, None),
+            Err(reason) => (Registered::default(), Some(reason)),
+        };
+        let interfaces: Vec<Interface> = components.into_iter().flatten().collect();
+        let nothing = || interfaces.is_empty().then(|| probe::NOTHING.to_owned());
+        let passed_over = || (!passed_over.is_empty()).then(|| passed_over.join("; "));
+        let fault = fault.or_else(passed_over).or_else(nothing);
+        Told { interfaces, fault }
+    }
 }
 
 impl Seen {
@@ -92,9 +119,8 @@ impl Seen {
     }
 
     /// Keeps what it was seen to register.
-    pub(crate) fn tell(&self, registered: Vec<Interface>) {
-        let nothing = || Err(probe::NOTHING.to_owned());
-        let _ = self.told.set(if registered.is_empty() { nothing() } else { Ok(registered) });
+    pub(crate) fn tell(&self, registered: Registered) {
+        let _ = self.told.set(Told::from(Ok(registered)));
     }
 
     /// Has a child process load it, if it may offer `name` and does not say so.
@@ -103,7 +129,7 @@ impl Seen {
             return;
         }
         if File::open(&self.path).is_ok_and(|file| holds(&file, name)) {
-            self.told.get_or_init(|| probe::ask(&self.path));
+            self.told.get_or_init(|| probe::ask(&self.path).into());
         }
     }
 
@@ -112,7 +138,10 @@ impl Seen {
         let path = self.path.display();
         match (&self.metadata, self.told.get(), &self.unnoted) {
             (Err(error), ..) => Some(error.to_string()),
-            (_, Some(Err(reason)), _) => Some(format!("{path}: {reason}")),
+            (_, Some(Told { fault: Some(reason), .. }), _) => Some(format!("{path}: {reason}")),
+            (_, None, Some(unnoted)) if unnoted.registers && unnoted.interfaces.is_empty() => {
+                Some(format!("{path}: {UNDESCRIBED}"))
+            }
             (_, _, Some(Unnoted { is_older: true, .. })) => Some(format!("{path}: {}", probe::OLDER)),
             (Ok(metadata), ..) if Self::has_own_copy(metadata) => {
                 let file = File::open(&self.path).ok().filter(|file| holds(file, name));
@@ -133,7 +162,7 @@ impl Seen {
 
     /// The interfaces in it; none where it could not be read.
     pub(crate) fn interfaces(&self) -> impl Iterator<Item = &Interface> {
-        let told = self.told.get().map(|told| told.as_deref().unwrap_or_default());
+        let told = self.told.get().map(|told| told.interfaces.as_slice());
         let described = self.unnoted.as_ref().map(|unnoted| unnoted.interfaces.as_slice());
         let noted = self.metadata.iter().flat_map(|m| m.interfaces().map(|(_, interface)| interface));
         noted.chain(told.or(described).unwrap_or_default())

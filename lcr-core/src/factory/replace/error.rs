@@ -112,8 +112,8 @@ pub enum ReplaceError {
     },
     /// The new version does not say that it replaces what serves.
     #[error(
-        "version {found} does not replace version {}: its `replaces` {}; add the version that serves to its \
-         `#[interface(…, replaces(…))]`", numbers(.serving), listed(.replaces)
+        "version {found} does not replace version {}: its `replaces` {}; add the version that serves to that \
+         (in C, to `versions_replace`)", numbers(.serving), listed(.replaces)
     )]
     DoesNotReplace {
         /// The interface.
@@ -250,6 +250,12 @@ pub enum ReplaceError {
     /// The thread that asks is replacing already.
     #[error("this was asked for from within another replacement (a constructor, save or restore)")]
     Nested,
+    /// The thread that asks runs the destructors of versions that are retired.
+    #[error(
+        "this was asked for by a destructor of a replaced version that is just retired (by `lcr_retire`, in Rust \
+         `Factory::retire`): ask when that has returned"
+    )]
+    Retiring,
     /// Another replacement went on until the time was over.
     #[error("another replacement was going on until the time was over: they are made one at a time")]
     Busy,
@@ -325,7 +331,8 @@ fn pinned(interface: &str, versions: &[i32], references: usize, described: bool)
     };
     format!(
         "{references} {holds} the table of `{interface}` version {}, {why}, so it cannot be changed under its \
-         callers; release {it} first, or replace for later references alone",
+         callers; release {it} first, or replace for later references alone (in C with LCR_LATER, in Rust without \
+         `unpinned`)",
         numbers(versions)
     )
 }

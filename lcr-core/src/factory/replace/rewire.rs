@@ -28,6 +28,7 @@ use super::turn::{Patience, Turn};
 use super::{Failure, ReplaceError, Step};
 use crate::handover::Failed as Refusal;
 use crate::table::{Hooks, Measured};
+use crate::version::Version;
 
 /// Why a table cannot be replaced under its callers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -392,10 +393,14 @@ impl Factory {
     ///
     /// # Errors
     ///
-    /// A replacement was going on for five seconds, or asks this itself.
+    /// A replacement was going on for five seconds, or asks this itself; or there is no
+    /// such interface, neither in use nor anywhere that is searched.
     pub fn retire(&self, interface: &str) -> Result<(), ReplaceError> {
+        if self.inner.boards.holders(interface).is_empty() {
+            self.inner.source(interface, Version::any())?;
+        }
         let cancelled = std::sync::atomic::AtomicBool::new(false);
-        let turn = Turn::take(Patience::new(Instant::now(), super::TIMEOUT, &cancelled))?;
+        let turn = Turn::retire(Patience::new(Instant::now(), super::TIMEOUT, &cancelled))?;
         for (serving, holder) in self.inner.boards.holders(interface) {
             holder.destroy(|built| !built.is(&serving));
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::ReplaceError;
-use crate::factory::turn;
+use crate::factory::turn::{self, For};
 #[cfg(all(target_os = "linux", not(miri)))]
 use crate::kernel;
 
@@ -52,9 +52,21 @@ pub(super) struct Turn;
 static HAS: AtomicU32 = AtomicU32::new(0);
 
 impl Turn {
+    /// To replace.
     pub(super) fn take(patience: Patience<'_>) -> Result<Self, ReplaceError> {
-        if turn::is_here() {
-            return Err(ReplaceError::Nested);
+        Turn::take_for(For::Replacing, patience)
+    }
+
+    /// To let versions go that were replaced.
+    pub(super) fn retire(patience: Patience<'_>) -> Result<Self, ReplaceError> {
+        Turn::take_for(For::Retiring, patience)
+    }
+
+    fn take_for(what: For, patience: Patience<'_>) -> Result<Self, ReplaceError> {
+        match turn::here() {
+            Some(For::Replacing) => return Err(ReplaceError::Nested),
+            Some(For::Retiring) => return Err(ReplaceError::Retiring),
+            None => {}
         }
         let process = std::process::id();
         let may_take = |has: u32| (has != process).then_some(process);
@@ -66,14 +78,14 @@ impl Turn {
             // Nobody wakes us for having been called off.
             wait_while(has, patience.left().min(Duration::from_millis(50)));
         }
-        turn::here(true);
+        turn::set(Some(what));
         Ok(Turn)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        turn::here(false);
+        turn::set(None);
         HAS.store(0, Ordering::Release);
         wake_one();
     }
