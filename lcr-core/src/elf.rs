@@ -194,7 +194,9 @@ fn within(segment: &Segment, name: &str, loaded: &[&Segment]) -> Result<(), Lie>
         // Zeros behind a thread-local template take no addresses; a linker rounds up
         // what shall be protected.
         let holder = holder.map_or(0, |holder| {
-            (holder.address + holder.in_memory).next_multiple_of(LARGEST_PAGE.max(holder.align))
+            // `agree` has seen that this end is an address; the next page may be none.
+            let end = holder.address + holder.in_memory;
+            end.checked_next_multiple_of(LARGEST_PAGE.max(holder.align)).unwrap_or(u64::MAX)
         });
         let end = segment.address.checked_add(segment.in_memory);
         if segment.kind != PT_TLS && end.is_none_or(|end| end > holder) {
@@ -351,8 +353,8 @@ impl Image<'_> {
                 return lie("addresses and offsets that agree within a page", found("where they do not"));
             }
             if let Some(next) = self.loaded.get(number + 1) {
-                let end = (segment.address + segment.in_memory).next_multiple_of(PAGE);
-                if end > next.address & !(PAGE - 1) && segment.in_memory > 0 {
+                let end = (segment.address + segment.in_memory).checked_next_multiple_of(PAGE);
+                if end.is_none_or(|end| end > next.address & !(PAGE - 1)) && segment.in_memory > 0 {
                     return lie("loaded segments on pages of their own", found("reaching into the next one"));
                 }
             }
