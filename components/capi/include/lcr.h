@@ -191,7 +191,8 @@ extern int lcr_retire (const char *interface);
  * Live replacement
  */
 
-/* The highest version that there is. */
+/* Where a file is named: the highest version in it. Else the highest version that is compiled
+ * in or searched, and none that is below the one that serves: to go down, name it. */
 #define LCR_ANY_VERSION (-2147483647 - 1)
 
 /* Where references are held to an old version that does not describe its table, they keep

@@ -146,9 +146,9 @@ impl Factory {
     /// Asks for the replacement of `interface` while the program runs.
     ///
     /// The new version is the highest one that is compiled in or in the factory's
-    /// places, unless [`with`](Replacement::with) names a library or
-    /// [`version`](Replacement::version) a number. It must say that it replaces the
-    /// version that serves (or be the same version, built anew).
+    /// places, and not lower than what serves, unless [`with`](Replacement::with) names a
+    /// library or [`version`](Replacement::version) a number. It must say that it replaces
+    /// the version that serves (or be the same version, built anew).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -319,6 +319,28 @@ fn to_retire_what_there_is_not_is_refused() {
 }
 
 #[test]
+fn any_version_is_none_below_the_one_that_serves() {
+    each_link(|world, link| {
+        let host = world.host(link, &["counter.c"], &["-DREPLACES=0,1,2,3"]);
+        let (two, three) = (version(world, "two.lcrso", 2, &[]), version(world, "new/three.so", 3, &[]));
+        let (plan, any, to) = ("p:counter:any::0", "R:counter:any::0", format!("R:counter:any:{three}:0"));
+        let down = format!("R:counter:any:{two}:0");
+        let asked =
+            ["r:counter:0", any, "c:0:1", &to, plan, any, "c:0:1", "R:counter:0::0", "c:0:1", &to, &down];
+        let refused = "-1: `counter` was not replaced (prepare): version 3 of `counter` serves, and what could replace \
+                       it, compiled in or in the directories that are searched, is older: version 2 at most; to go \
+                       down, name that version, or the file";
+        assert_eq!(
+            world.says(&host, &asked),
+            format!(
+                "0: counter\nR 0\ncounter 2: 0\nR 0\np {refused}\nR {refused}\ncounter 3: 0\n\
+                 R 0\ncounter 0: 0\nR 0\nR 0\n"
+            )
+        );
+    });
+}
+
+#[test]
 fn a_destructor_that_is_run_by_a_retirement_is_told_that_it_asks_from_there() {
     each_link(|world, link| {
         let host = world.host(link, &["counter.c"], &["-DASKS"]);
