@@ -358,6 +358,32 @@ fn a_destructor_that_is_run_by_a_retirement_is_told_that_it_asks_from_there() {
 }
 
 #[test]
+fn what_cannot_be_true_of_an_interface_that_is_not_registered_is_said_at_once() {
+    const REASON: &str = "has no table as it says: its description says that its table has 12 bytes, and a table is made \
+                          of functions, 8 bytes each, at most 1048576; write LCR_TABLE (&iface, struct of functions)";
+    let says = |output: std::process::Output| {
+        assert!(output.status.success());
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    each_link(|world, link| {
+        // In a library that is loaded for what it registers.
+        let host = world.host(link, &[], &[]);
+        let file = world.library("described.lcrso", "described.c", &[]).display().to_string();
+        let asked = ["r:described:0", "c:0:0", "r:forgotten:3"];
+        let (said, complained) = says(lcr_tests::run(&mut world.command(&host, &asked)));
+        let subject = "`forgotten` version 3, which no component registers,";
+        assert_eq!(complained, format!("lcr: {subject} {REASON}\n"));
+        assert!(said.starts_with("0: described\ndescribed\n-1: no component offers `forgotten`"), "{said}");
+        assert!(said.ends_with(&format!("; passed over: {file}: {subject} {REASON}\n")), "{said}");
+        // In the program itself.
+        let host = world.host(link, &["described.c"], &[]);
+        let (said, complained) = says(lcr_tests::run(&mut world.command(&host, &["r:described:0", "c:0:0"])));
+        assert_eq!(complained, format!("lcr: `forgotten` version 3 {REASON}\n"));
+        assert_eq!(said, "0: described\ndescribed\n");
+    });
+}
+
+#[test]
 fn a_version_that_serves_again_without_its_state_begins_anew() {
     each_link(|world, link| {
         let host = world.host(link, &["counter.c"], &["-DTALKS"]);
