@@ -18,7 +18,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::descriptor::Comp;
 use crate::error::ReferenceError;
 use crate::factory::{CReference, Factory};
-use crate::library::probe;
 use crate::registry;
 
 thread_local! {
@@ -206,7 +205,8 @@ pub unsafe fn describe(table: *const crate::table::Table) {
 /// into a library, it does that and ends. Else nothing happens.
 pub extern "C" fn at_start() {
     // A panic must not leave a constructor, and there is nobody to tell.
-    let _ = catch_unwind(probe::at_start);
+    #[cfg(feature = "dlopen")]
+    let _ = catch_unwind(crate::library::probe::at_start);
 }
 
 /// Gives this program the four functions that C components expect of it.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::contract::Mismatch;
+#[cfg(feature = "dlopen")]
 use crate::library::LoadError;
+#[cfg(feature = "dlopen")]
 use crate::metadata::MetadataError;
 use crate::version::Version;
 
@@ -181,9 +183,11 @@ pub enum ReferenceError {
         name: String,
     },
     /// A library was found, and could not be loaded.
+    #[cfg(feature = "dlopen")]
     #[error(transparent)]
     Load(#[from] Box<LoadError>),
     /// The library was found, and when it was opened its notes could not be read.
+    #[cfg(feature = "dlopen")]
     #[error(transparent)]
     Unreadable(#[from] Box<MetadataError>),
     /// A library was found, and is gone, or offers something else, each time it is
@@ -243,12 +247,14 @@ pub enum ReferenceError {
     },
 }
 
+#[cfg(feature = "dlopen")]
 impl From<LoadError> for ReferenceError {
     fn from(error: LoadError) -> Self {
         ReferenceError::Load(Box::new(error))
     }
 }
 
+#[cfg(feature = "dlopen")]
 impl From<MetadataError> for ReferenceError {
     fn from(error: MetadataError) -> Self {
         ReferenceError::Unreadable(Box::new(error))
@@ -294,10 +300,9 @@ impl ReferenceError {
             | ReferenceError::Succeeding { .. }
             | ReferenceError::WhileLoading { .. } => "reentered",
             ReferenceError::Waited { .. } => "waited",
-            ReferenceError::Load(_)
-            | ReferenceError::Unreadable(_)
-            | ReferenceError::Changing { .. }
-            | ReferenceError::Unregistered { .. } => "load",
+            #[cfg(feature = "dlopen")]
+            ReferenceError::Load(_) | ReferenceError::Unreadable(_) => "load",
+            ReferenceError::Changing { .. } | ReferenceError::Unregistered { .. } => "load",
             ReferenceError::Static { .. } => "static",
             ReferenceError::InLibrary { .. } => "in-library",
             ReferenceError::Host { kind, .. } => kind,
@@ -330,9 +335,12 @@ impl Found {
             let _ = write!(text, "; there is {}", versions.join(", "));
         }
         if self.nowhere {
-            text.push_str(
-                "; nothing was searched: set LCR_PATH to the directories that hold libraries, or link the component in",
-            );
+            text.push_str(if cfg!(feature = "dlopen") {
+                "; nothing was searched: set LCR_PATH to the directories that hold libraries, or link the component in"
+            } else {
+                "; nothing was searched: lcr-core was built without its feature `dlopen`, so that this program loads \
+                 no libraries; link the component in, or switch the feature on"
+            });
         } else if !self.searched.is_empty() {
             let places: Vec<String> = self.searched.iter().map(|p| p.display().to_string()).collect();
             let _ = write!(text, "; searched: the program, {}", places.join(", "));

@@ -12,63 +12,72 @@
 //! of its own.
 
 mod describe;
+mod for_c;
+#[cfg(feature = "replace")]
 mod health;
+#[cfg(feature = "replace")]
 mod history;
 mod index;
 mod instance;
-mod legacy;
+#[cfg_attr(not(feature = "dlopen"), path = "factory/no_libraries.rs")]
+mod libraries;
 mod lines;
-mod loaded;
 mod observe;
 mod offer;
 mod plan;
+#[cfg(feature = "replace")]
 mod replace;
 mod retire;
-mod search;
 mod slot;
 mod status;
 mod switchboard;
+mod turn;
+#[cfg(feature = "replace")]
+mod watch;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::PathBuf;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use once_cell::sync::{Lazy, OnceCell};
 
+#[cfg(feature = "dlopen")]
 pub(crate) use self::describe::component;
+pub(crate) use self::for_c::CReference;
+#[cfg(feature = "replace")]
 pub use self::health::Health;
-use self::history::History;
+#[cfg(feature = "replace")]
 pub use self::history::{Entry, Outcome, Timings};
 use self::index::Index;
 pub(crate) use self::instance::Gate;
 use self::instance::{Dependencies, Gates, Held, NotOpened, RawHeld};
+use self::libraries::{Hit, Libraries};
+#[cfg(feature = "dlopen")]
+pub use self::libraries::{KeptLibrary, sweep};
 use self::lines::{Line, Lines};
-use self::loaded::Loaded;
-pub use self::loaded::{KeptLibrary, sweep};
 pub use self::observe::Counting;
 use self::offer::Offer;
+#[cfg(feature = "replace")]
 pub use self::replace::{Failure, ReplaceError, Replaced, Replacement, Report, Step, TableMismatch};
 pub(crate) use self::retire::unpinned;
-use self::search::{Hit, Search};
 use self::slot::{Slot, Work};
-pub use self::status::{Event, Stage, Status};
-use self::switchboard::{SizedHeld, Switchboards};
+pub use self::status::{Stage, Status};
+use self::switchboard::Switchboards;
+#[cfg(feature = "replace")]
+pub use self::watch::Event;
 use crate::context::Context;
-use crate::contract::{Contract, Mismatch, Signature, compatible};
-use crate::error::{Found, ReferenceError};
+use crate::contract::{Contract, Signature};
+use crate::error::ReferenceError;
 use crate::gate::GateHead;
 use crate::handle::{Handle, release};
-use crate::library::Policy;
 use crate::registry::{self, Registration};
-use crate::services::{self, Message, Services};
+use crate::services::{self, Message};
 use crate::version::Version;
 
 /// References an interface through the process-wide factory.
@@ -139,13 +148,8 @@ pub struct Factory {
 pub(crate) struct Inner {
     /// What libraries call it by; the process-wide factory is 0.
     number: u64,
-    search: Search,
-    policy: Policy,
+    libraries: Libraries,
     construct_wait: Duration,
-    services: OnceCell<&'static Services>,
-    /// Held while a library is mapped: two references at once map it once.
-    loading: Mutex<()>,
-    loaded: Mutex<Vec<Weak<Loaded>>>,
     registrations: Option<Vec<&'static Registration>>,
     compiled_in: OnceCell<CompiledIn>,
     /// What registered itself since: how many that were, and their index.
@@ -153,8 +157,10 @@ pub(crate) struct Inner {
     gates: Gates,
     boards: Switchboards,
     lines: Lines,
-    history: History,
-    watchers: Mutex<Vec<Sender<Event>>>,
+    #[cfg(feature = "replace")]
+    history: history::History,
+    #[cfg(feature = "replace")]
+    watchers: Mutex<Vec<std::sync::mpsc::Sender<Event>>>,
     /// Raw references to what the index does not know, by name and version.
     raw_holders: Mutex<HashMap<String, Vec<(i32, usize)>>>,
     /// Places of libraries' singletons: by name, then version.
@@ -200,10 +206,9 @@ pub(crate) enum Holders {
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Builder {
-    places: Vec<PathBuf>,
+    libraries: libraries::Settings,
     without_environment: bool,
     registrations: Option<Vec<&'static Registration>>,
-    policy: Option<Policy>,
     construct_wait: Option<Duration>,
 }
 
@@ -211,13 +216,6 @@ pub struct Builder {
 const CONSTRUCT_WAIT: Duration = Duration::from_secs(30);
 
 impl Builder {
-    /// Searches this directory, or takes this file into account, after those that
-    /// were named before and before `LCR_PATH`.
-    pub fn path(mut self, place: impl Into<PathBuf>) -> Self {
-        self.places.push(place.into());
-        self
-    }
-
     /// Does not look at `LCR_PATH` and `LCR_CONSTRUCT_WAIT`.
     pub fn without_environment(mut self) -> Self {
         self.without_environment = true;
@@ -227,12 +225,6 @@ impl Builder {
     /// Uses these components in the place of those that the linker has collected.
     pub fn components(mut self, components: impl IntoIterator<Item = &'static Registration>) -> Self {
         self.registrations = Some(components.into_iter().collect());
-        self
-    }
-
-    /// Which libraries may be loaded; [`Policy::default`] says what is usual.
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = Some(policy);
         self
     }
 
@@ -260,34 +252,25 @@ impl Builder {
     }
 
     fn numbered(self, number: u64) -> Factory {
-        let Builder { mut places, without_environment, registrations, policy, construct_wait } = self;
+        let Builder { libraries, without_environment, registrations, construct_wait } = self;
         let said = || {
             let seconds = std::env::var("LCR_CONSTRUCT_WAIT").ok().filter(|_| !without_environment)?;
             Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
         };
-        // With more rights than its caller's, a program does not let the caller choose.
-        if !without_environment
-            && !crate::library::is_secure()
-            && let Some(path) = std::env::var_os("LCR_PATH")
-        {
-            places.extend(std::env::split_paths(&path).filter(|p| !p.as_os_str().is_empty()));
-        }
         Factory {
             inner: Arc::new(Inner {
                 number,
-                policy: policy.unwrap_or_default(),
+                libraries: libraries.libraries(!without_environment),
                 construct_wait: construct_wait.or_else(said).unwrap_or(CONSTRUCT_WAIT),
-                services: OnceCell::new(),
-                loading: Mutex::default(),
-                loaded: Mutex::default(),
-                search: Search::new(places),
                 registrations,
                 compiled_in: OnceCell::new(),
                 late: Mutex::default(),
                 gates: Gates::default(),
                 boards: Switchboards::default(),
                 lines: Lines::default(),
-                history: History::default(),
+                #[cfg(feature = "replace")]
+                history: history::History::default(),
+                #[cfg(feature = "replace")]
                 watchers: Mutex::default(),
                 raw_holders: Mutex::default(),
                 external: Mutex::default(),
@@ -376,69 +359,11 @@ impl Factory {
             _ => Err(ReferenceError::InLibrary { name: name.to_owned() }),
         }
     }
-
-    /// References a raw table for C code, which may have none, and may release it on
-    /// another thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`reference()`](crate::reference()).
-    ///
-    /// # Safety
-    ///
-    /// As [`reference_raw`](crate::reference_raw()).
-    pub(crate) unsafe fn reference_c(
-        &self,
-        name: &str,
-        version: i32,
-        context: *mut c_void,
-    ) -> Result<CReference, ReferenceError> {
-        // SAFETY: the caller's word.
-        unsafe { Inner::for_c(&self.inner, name, Version::exact(version), context) }
-    }
-
-    /// Searches these places from now on, in the place of those that the builder and
-    /// `LCR_PATH` named. What is loaded stays.
-    pub fn set_search(&self, places: impl IntoIterator<Item = PathBuf>) {
-        self.inner.search.set(places.into_iter().collect());
-    }
-
-    /// The places that are searched, in order.
-    #[must_use]
-    pub fn search(&self) -> Vec<PathBuf> {
-        self.inner.search.places()
-    }
-
-    /// Searches the places of corosync's LCR too, behind all others, or no longer: the
-    /// directory that the process is in at the first look-up, `built_in`,
-    /// `LD_LIBRARY_PATH`, and the directories of `/etc/ld.so.conf`, for `*.lcrso`
-    /// alone. Off unless switched on: it lets whoever can write to one of these choose
-    /// what runs, and only the check of a file's owner stands in between.
-    pub fn search_as_the_original(&self, is_on: bool, built_in: Option<PathBuf>) {
-        self.inner.search.legacy(is_on, built_in);
-    }
-}
-
-/// A reference that C code holds; released when it is dropped.
-pub(crate) enum CReference {
-    /// To a component's own table,
-    Raw(Box<RawHeld>),
-    /// or to one of ours.
-    Sized(Box<SizedHeld>),
-}
-
-impl CReference {
-    pub(crate) fn table(&self) -> *mut c_void {
-        match self {
-            CReference::Raw(held) => held.table().cast_mut(),
-            CReference::Sized(held) => held.table().cast_mut(),
-        }
-    }
 }
 
 impl fmt::Debug for Factory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Factory").field("search", &self.inner.search.places()).finish_non_exhaustive()
+        f.debug_struct("Factory").field("search", &self.inner.libraries.places()).finish_non_exhaustive()
     }
 }
 
@@ -516,37 +441,15 @@ impl Inner {
         {
             return Ok(Source::Late(late.offer(position)));
         }
-        if let Some(hit) = self.search.find(name, version) {
-            if crate::library::is_static() {
-                return Err(ReferenceError::Static { name: name.to_owned(), version });
-            }
-            return Ok(Source::External(hit));
+        match self.libraries.find(name, version)? {
+            Some(hit) => Ok(Source::External(hit)),
+            None => Err(self.not_found(name, version)),
         }
-        Err(self.not_found(name, version))
     }
 
     #[cold]
     fn not_found(&self, name: &str, version: Version) -> ReferenceError {
-        if crate::library::is_static() {
-            return ReferenceError::Static { name: name.to_owned(), version };
-        }
-        let mut found = Found {
-            versions: self.compiled_in().index.versions(name),
-            searched: self.search.places(),
-            unreadable: Vec::new(),
-            nowhere: self.search.places().is_empty(),
-        };
-        for place in self.search.named_places() {
-            if let Err(error) = std::fs::metadata(&place) {
-                found.unreadable.push(format!("{}: {error}", place.display()));
-            }
-        }
-        for seen in self.search.look() {
-            let others = seen.interfaces().filter(|i| i.name == name);
-            found.versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
-            found.unreadable.extend(seen.fault(name));
-        }
-        ReferenceError::NotFound { name: name.to_owned(), version, found: Box::new(found) }
+        self.libraries.not_found(name, version, self.compiled_in().index.versions(name))
     }
 
     /// A typed reference: a gate with a count for the caller.
@@ -619,60 +522,6 @@ impl Inner {
         unsafe { this.open_raw(&source, context) }
     }
 
-    /// A reference for C code: through a table of ours, where the component says how long
-    /// its own is.
-    ///
-    /// # Safety
-    ///
-    /// `context` must be what the component expects.
-    unsafe fn for_c(
-        this: &Arc<Self>,
-        name: &str,
-        version: Version,
-        context: *mut c_void,
-    ) -> Result<CReference, ReferenceError> {
-        loop {
-            let source = match this.compiled_in().index.find(name, version)? {
-                Some(position) if !this.lines.know(name) => Source::CompiledIn(position),
-                _ => this.source(name, version)?,
-            };
-            // SAFETY: the caller's word.
-            match unsafe { this.open_for_c(&source, version, context) } {
-                Ok(held) => return Ok(held),
-                Err(NotOpened::Failed(error)) => return Err(error),
-                Err(NotOpened::Replaced) => {}
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `context` must be what the component expects.
-    unsafe fn open_for_c(
-        self: &Arc<Self>,
-        source: &Source,
-        wish: Version,
-        context: *mut c_void,
-    ) -> Result<CReference, NotOpened> {
-        let name = source.lasting_name(self);
-        // What runs nothing for a reference cannot come back here.
-        let work = if source.runs_nothing(self) {
-            None
-        } else {
-            let work = Work::once(self.number, name.clone(), source.version(self))?;
-            plan::check(self, source)?;
-            Some(work)
-        };
-        let offer = self.offer(source, Wanted::Raw)?;
-        let _work = work;
-        if registry::has_tables() && offer.description().is_some() {
-            // SAFETY: the caller's word.
-            return unsafe { self.join(&offer, wish, context, name) }.map(CReference::Sized);
-        }
-        // SAFETY: as above.
-        Ok(CReference::Raw(unsafe { self.hold_raw(source, offer, context, name)? }))
-    }
-
     /// The offer of a source that fits `wanted`; a library is loaded for it.
     fn offer(self: &Arc<Self>, source: &Source, wanted: Wanted<'_>) -> Result<Offer, ReferenceError> {
         let offer = match source {
@@ -714,8 +563,7 @@ impl Inner {
             }
             Source::External(hit) => {
                 typed.fits_note(hit)?;
-                let interface = &hit.interface;
-                (!interface.per_reference).then(|| self.external_slot(&interface.name, interface.version))
+                hit.is_singleton().then(|| self.external_slot(hit.name(), hit.version()))
             }
             Source::Line(line) => {
                 typed.fits(&line.offer)?;
@@ -781,15 +629,6 @@ impl Inner {
             }
         }
         all
-    }
-
-    /// Does an interface that is compiled in or in use say how long its table is?
-    fn describes(&self, name: &str, version: i32) -> bool {
-        let compiled_in = self.compiled_in().index.all(name).unwrap_or_default();
-        let loaded = self.all_loaded();
-        let in_use = loaded.iter().flat_map(Loaded::offers);
-        let mut all = compiled_in.into_iter().map(|(_, offer)| offer).chain(in_use);
-        all.any(|offer| offer.version() == version && offer.name() == name && offer.description().is_some())
     }
 
     /// One raw reference more, or one less.
@@ -932,34 +771,6 @@ impl Wanted<'_> {
             Wanted::Contract(wanted) => offer.fits(Some(wanted)),
         }
     }
-
-    /// The same from the note of a library that is not loaded.
-    fn fits_note(self, hit: &Hit) -> Result<(), ReferenceError> {
-        let interface = &hit.interface;
-        let origin = || hit.seen.path.display().to_string();
-        let mismatch = match (self, &interface.contract) {
-            (Wanted::Raw, Some(contract)) => {
-                return Err(ReferenceError::Typed {
-                    name: interface.name.clone(),
-                    version: interface.version,
-                    origin: origin(),
-                    contract: contract.name.clone(),
-                });
-            }
-            (Wanted::Raw, None) | (Wanted::Typed, _) => return Ok(()),
-            (Wanted::Contract(wanted), None) => Mismatch::Raw { expected: wanted.contract().to_owned() },
-            (Wanted::Contract(wanted), Some(offered)) => match compatible(wanted.view(), offered.view()) {
-                Ok(()) => return Ok(()),
-                Err(mismatch) => mismatch,
-            },
-        };
-        Err(ReferenceError::Contract {
-            name: interface.name.clone(),
-            version: interface.version,
-            origin: origin(),
-            mismatch: Box::new(mismatch),
-        })
-    }
 }
 
 impl Source {
@@ -967,7 +778,7 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).requires(),
             Source::Late(offer) => offer.requires(),
-            Source::External(hit) => hit.interface.requires.clone(),
+            Source::External(hit) => hit.requires(),
             Source::Line(line) => line.offer.requires(),
         }
     }
@@ -976,7 +787,7 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).name(),
             Source::Late(offer) => offer.name(),
-            Source::External(hit) => hit.interface.name.clone(),
+            Source::External(hit) => hit.name().to_owned(),
             Source::Line(line) => line.name.clone(),
         }
     }
@@ -988,12 +799,6 @@ impl Source {
             Source::CompiledIn(position) => Cow::Borrowed(factory.compiled_in().index.name(*position)),
             Source::Late(_) | Source::External(_) | Source::Line(_) => Cow::Owned(self.name(factory)),
         }
-    }
-
-    /// Is it compiled in, without anything that it requires and without a constructor?
-    fn runs_nothing(&self, factory: &Inner) -> bool {
-        let is_inert = |position: usize| factory.compiled_in().index.is_inert(position);
-        matches!(self, Source::CompiledIn(position) if is_inert(*position))
     }
 
     /// Is there nothing that it requires?
@@ -1008,7 +813,7 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).prologue().is_some(),
             Source::Late(offer) => offer.prologue().is_some(),
-            Source::External(hit) => hit.interface.contract.is_some(),
+            Source::External(hit) => hit.is_typed(),
             Source::Line(line) => line.offer.prologue().is_some(),
         }
     }
@@ -1017,7 +822,7 @@ impl Source {
         match self {
             Source::CompiledIn(position) => factory.compiled_in().index.offer(*position).version(),
             Source::Late(offer) => offer.version(),
-            Source::External(hit) => hit.interface.version,
+            Source::External(hit) => hit.version(),
             Source::Line(line) => line.offer.version(),
         }
     }

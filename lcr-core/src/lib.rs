@@ -67,6 +67,14 @@
 //! - `linkme` (default): registration through a distributed slice; nothing runs
 //!   before `main`. `inventory`: through constructors, for targets that linkme does
 //!   not know. With both, linkme is used.
+//! - `dlopen` (default, by `replace`): libraries are searched, read and loaded. A program
+//!   without it has what is compiled in, and builds in half the time: a reference to
+//!   anything else is a [`ReferenceError::NotFound`] that says so. There are no
+//!   `library`, no reader of [`metadata`] and no places to search then.
+//! - `replace` (default): interfaces are replaced while they run, from libraries or from
+//!   what is compiled in. Without it [`Factory`] has no `replace`, `rollback`, `history` and
+//!   `events`. Components need neither: they are built alike for all programs.
+//! - `serde`: sections of a [`State`] hold any type that serde knows, as JSON.
 //! - `log`: log records of components in libraries reach the program's
 //!   `log::logger()`, at the program's level, with target, module path, file and line
 //!   ([`border::log`]).
@@ -79,6 +87,10 @@
 //! Components that are compiled in use the program's logger and dispatcher as they
 //! are. What a library's panic says reaches the program without any feature
 //! ([`border::panics`]).
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// What only a replacement does stands beside what it is done to.
+#![cfg_attr(not(feature = "replace"), allow(dead_code))]
 
 extern crate self as lcr_core;
 
@@ -93,6 +105,7 @@ pub mod construct;
 pub mod context;
 pub mod contract;
 pub mod descriptor;
+#[cfg(feature = "dlopen")]
 mod elf;
 pub mod entry;
 pub mod error;
@@ -101,10 +114,13 @@ pub mod gate;
 pub mod handle;
 pub mod handover;
 pub mod interface;
+mod kernel;
+#[cfg(feature = "dlopen")]
 pub mod library;
 pub mod metadata;
 pub mod note;
 pub mod prelude;
+mod process;
 pub mod registry;
 pub mod services;
 mod sync;

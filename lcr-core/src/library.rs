@@ -44,7 +44,6 @@ mod map;
 mod policy;
 pub mod probe;
 mod program;
-pub(crate) mod threads;
 mod unload;
 mod verify;
 
@@ -55,7 +54,6 @@ use std::sync::atomic::Ordering;
 
 pub(crate) use c::CLibrary;
 pub use error::LoadError;
-pub(crate) use map::Mapped;
 pub use map::{Mapping, Object};
 pub use policy::{GroupWritable, Policy};
 pub(crate) use program::{is_secure, is_static};

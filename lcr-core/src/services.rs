@@ -22,7 +22,7 @@ use crate::contract::Signature;
 use crate::descriptor::ABI_VERSION;
 use crate::entry::{Book, ExitFn, StartFn};
 use crate::gate::{GateHead, InstanceHead, Reach};
-use crate::library::threads;
+use crate::process::threads;
 use crate::{factory, handle};
 
 /// The table of functions that a host hands to a library.

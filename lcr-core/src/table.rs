@@ -29,7 +29,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::descriptor::Iface;
 use crate::handover::State;
-use crate::library::Mapped;
+use crate::process::maps::Mapped;
 
 /// The first bytes of a [`Table`].
 pub const MAGIC: [u8; 8] = *b"LCRtabl1";

@@ -1,6 +1,7 @@
-//! How long a clean release build takes: contract, component, library and host, with
-//! lcr (the greeter tutorial: two components) and with abi_stable and stabby (one),
-//! each in a directory that is new, with what is downloaded already.
+//! How long a clean release build of contract, component and host takes: with lcr for a
+//! program that is all compiled in, for one that loads libraries (and the component as one),
+//! and for one that replaces them; with abi_stable and stabby, which load. Each in a
+//! directory that is new, with what is downloaded already.
 //!
 //! ```sh
 //! cargo bench -p lcr-tests --bench build_time            # 3 rounds
@@ -15,35 +16,37 @@ use std::time::Instant;
 use lcr_tests::Scratch;
 use rounds::{median, target};
 
-const SIDES: [(&str, &str, &[&str]); 3] = [
-    ("lcr", "Cargo.toml", &["-p", "lcr-sample-greeter-english-library", "-p", "lcr-sample-greeter"]),
-    ("abi_stable", "tests/opponents/Cargo.toml", &["-p", "opponent-abi-stable", "--examples", "--bins"]),
-    ("stabby", "tests/opponents/Cargo.toml", &["-p", "opponent-stabby", "--examples", "--bins"]),
+const MANIFEST: &str = "tests/opponents/Cargo.toml";
+
+const SIDES: [(&str, &[&str]); 5] = [
+    ("lcr, compiled in", &["-p", "opponent-lcr", "--bins"]),
+    ("lcr, with libraries", &["-p", "opponent-lcr", "--examples", "--bins", "--features", "dlopen"]),
+    ("lcr, replaced live", &["-p", "opponent-lcr", "--examples", "--bins", "--features", "replace"]),
+    ("abi_stable", &["-p", "opponent-abi-stable", "--examples", "--bins"]),
+    ("stabby", &["-p", "opponent-stabby", "--examples", "--bins"]),
 ];
 
 fn main() {
     let rounds = std::env::var("LCR_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
-    for (_, manifest, _) in SIDES {
-        // Downloads are nobody's build time.
-        let fetched = lcr_tests::cargo().args(["fetch", "--locked", "--manifest-path", manifest]).status();
-        assert!(fetched.unwrap().success(), "what {manifest} needs is downloaded");
-    }
+    // Downloads are nobody's build time.
+    let fetched = lcr_tests::cargo().args(["fetch", "--locked", "--manifest-path", MANIFEST]).status();
+    assert!(fetched.unwrap().success(), "what {MANIFEST} needs is downloaded");
     let mut taken = [const { Vec::new() }; SIDES.len()];
     for _ in 0..rounds {
-        for ((_, manifest, packages), taken) in SIDES.iter().zip(&mut taken) {
+        for ((_, packages), taken) in SIDES.iter().zip(&mut taken) {
             let scratch = Scratch::new();
-            taken.push(build(manifest, packages, scratch.path()));
+            taken.push(build(packages, scratch.path()));
         }
     }
-    let lcr = median(taken[0].clone());
-    for ((name, ..), taken) in SIDES.iter().zip(taken) {
-        let median = median(taken);
-        println!("clean release build, {name}: {median:.1} s, {:.1} times lcr's", median / lcr);
+    let medians = taken.map(median);
+    for ((name, _), median) in SIDES.iter().zip(medians) {
+        println!("clean release build, {name}: {median:.1} s, {:.2} times abi_stable's", median / medians[3]);
     }
-    target("clean release build of contract, component, library and host, 2 jobs", 15.0, lcr, "s");
+    target("clean release build of contract, component and host, 2 jobs", 15.0, medians[0], "s");
+    target("the same with libraries", 15.0, medians[1], "s");
 }
 
-fn build(manifest: &str, packages: &[&str], target: &Path) -> f64 {
+fn build(packages: &[&str], target: &Path) -> f64 {
     let start = Instant::now();
     let status = lcr_tests::cargo()
         .args([
@@ -55,7 +58,7 @@ fn build(manifest: &str, packages: &[&str], target: &Path) -> f64 {
             "--jobs",
             "2",
             "--manifest-path",
-            manifest,
+            MANIFEST,
         ])
         .args(packages)
         .arg("--target-dir")

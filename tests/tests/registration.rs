@@ -64,7 +64,7 @@ const INVENTORY: Build = Build {
         "libgreeters",
         "--no-default-features",
         "--features",
-        "hosts/inventory,libclocks/inventory,libgreeters/inventory",
+        "hosts/inventory,hosts/dlopen,libclocks/inventory,libgreeters/inventory",
     ],
     environment: &[],
     output: "debug",
@@ -86,6 +86,25 @@ const STATIC: Build = Build {
     environment: &[("RUSTFLAGS", "-C target-feature=+crt-static")],
     output: "x86_64-unknown-linux-gnu/debug",
     files: &["all_static", "all_dynamic"],
+};
+
+/// With what is compiled in and nothing else.
+const ALONE: Build = Build {
+    name: "alone",
+    arguments: &[
+        "-p",
+        "hosts",
+        "-p",
+        "libclocks",
+        "-p",
+        "libgreeters",
+        "--no-default-features",
+        "--features",
+        "hosts/linkme,libclocks/linkme,libgreeters/linkme",
+    ],
+    environment: &[],
+    output: "debug",
+    files: &["all_static", "all_dynamic", "liblibclocks.so", "liblibgreeters.so"],
 };
 
 /// All at once, as an appliance is shipped, where constructors could be lost most
@@ -240,6 +259,25 @@ fn in_a_fully_static_program_all_that_is_compiled_in_works_and_the_rest_is_an_er
     let mut program = STATIC.program("all_static");
     let raw = printed(program.args(["things", "raw:nowhere"]).env("LCR_PATH", DEV.directory()));
     assert!(raw.starts_with("static: no compiled-in component offers `nowhere` version 0, and"), "{raw}");
+}
+
+#[test]
+fn without_the_feature_dlopen_all_that_is_compiled_in_works_and_the_rest_is_an_error_that_says_why() {
+    all_work(&ALONE, &["all_static"]);
+    let mut program = ALONE.program("all_dynamic");
+    let said = printed(program.args(["things", "chain.top"]).env("LCR_PATH", DEV.directory()));
+    assert_eq!(
+        said,
+        "not-found: no component offers `chain.top` version 0; nothing was searched: lcr-core was built without its \
+         feature `dlopen`, so that this program loads no libraries; link the component in, or switch the feature \
+         on\nreleasing\n"
+    );
+    // Libraries that were built so are libraries like all others.
+    for case in [&["typed"][..], &["things", "chain.top"]] {
+        let mut program = DEV.program("all_dynamic");
+        let loaded = printed(program.args(case).env("LCR_PATH", ALONE.directory()));
+        assert_eq!(loaded, printed(DEV.program("all_static").args(case)));
+    }
 }
 
 #[test]

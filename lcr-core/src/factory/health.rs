@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::observe::{Counting, Look, Numbers, Watching};
-use super::status::Event;
+use super::watch::Event;
 use super::{Factory, Replaced, Replacement};
 use crate::call::panic_text;
 

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::offer::Offer;
 use super::replace::{Failure, Replaced, Report};
-use super::status::Event;
+use super::watch::Event;
 use super::{Factory, Inner};
 
 /// How many entries are kept; the oldest go first.

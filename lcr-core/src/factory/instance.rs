@@ -21,9 +21,8 @@ use std::time::Duration;
 
 use super::observe::{Born, Numbers, Observers, Seen};
 use super::offer::Offer;
-use super::replace::Turn;
 use super::slot::{Slot, Work, on_ended_thread};
-use super::{CReference, Holders, Inner};
+use super::{CReference, Holders, Inner, turn};
 use crate::abi::RawStr;
 use crate::call::panic_text;
 use crate::construct::Constructed;
@@ -437,7 +436,7 @@ impl Gates {
     fn pass_door(&self, name: &str) {
         let is_closed = |door: &mut Vec<String>| door.iter().any(|closed| closed == name);
         let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        if !door.is_empty() && !Turn::is_here() {
+        if !door.is_empty() && !turn::is_here() {
             drop(self.opened.wait_timeout_while(door, AT_THE_DOOR, is_closed));
         }
     }

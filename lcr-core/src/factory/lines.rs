@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::offer::Offer;
-use super::replace::Back;
 use super::slot::Slot;
 use crate::version::Version;
 
@@ -41,6 +40,29 @@ pub(crate) struct Succession<'a> {
     pub(crate) places: Vec<(i32, Arc<Slot>, bool)>,
     /// Goes back: what is gone back from is answered as it was before.
     pub(crate) back: Option<&'a Back>,
+}
+
+/// Going back.
+#[derive(Clone, Debug)]
+pub(super) struct Back {
+    /// The version that is gone back from: no other one is replaced.
+    pub(super) from: i32,
+    /// The version that served before: who came from there goes back there,
+    pub(super) to: i32,
+    /// and others, unless they came from one of these.
+    pub(super) others: Option<Vec<i32>>,
+    /// The very offer that served before, if it was compiled in,
+    pub(super) offer: Option<Offer>,
+    /// else what its library must be.
+    pub(super) sha256: Option<String>,
+}
+
+impl Back {
+    /// Does it go back for who has come from these versions?
+    pub(super) fn takes(&self, came_from: &[i32]) -> bool {
+        let is_others = |others: &Vec<i32>| others.iter().any(|other| came_from.contains(other));
+        came_from.contains(&self.to) || self.others.as_ref().is_some_and(|others| !is_others(others))
+    }
 }
 
 impl Lines {

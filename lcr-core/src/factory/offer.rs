@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::describe;
-use super::loaded::Loaded;
+use super::libraries::Loaded;
 use crate::construct::Prologue;
 use crate::contract::{Mismatch, Signature};
 use crate::descriptor::Iface;

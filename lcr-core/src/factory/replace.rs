@@ -50,12 +50,13 @@ use self::prepared::Prepared;
 pub use self::report::{Replaced, Report};
 pub use self::rewire::TableMismatch;
 use self::switch::switch_open;
-use self::turn::Patience;
-pub(super) use self::turn::Turn;
+use self::turn::{Patience, Turn};
 use super::health::{Health, Window};
 use super::history::{Entry, Previous};
 use super::instance::GateRef;
+use super::lines::Back;
 use super::offer::Offer;
+use super::turn::For;
 use super::{Factory, sweep};
 use crate::services;
 
@@ -93,21 +94,6 @@ enum Way {
     Back(Back),
     /// Back, and nothing served before.
     Nowhere,
-}
-
-/// Going back.
-#[derive(Clone, Debug)]
-pub(super) struct Back {
-    /// The version that is gone back from: no other one is replaced.
-    from: i32,
-    /// The version that served before: who came from there goes back there,
-    to: i32,
-    /// and others, unless they came from one of these.
-    others: Option<Vec<i32>>,
-    /// The very offer that served before, if it was compiled in,
-    offer: Option<Offer>,
-    /// else what its library must be.
-    sha256: Option<String>,
 }
 
 impl Ask {
@@ -198,12 +184,6 @@ impl Back {
     /// Does what stands behind this gate go back to this version?
     fn is_of(&self, gate: &GateRef) -> bool {
         gate.offer().version() == self.from && self.takes(gate.before().as_slice())
-    }
-
-    /// Does it, having come from these versions?
-    pub(super) fn takes(&self, came_from: &[i32]) -> bool {
-        let is_others = |others: &Vec<i32>| others.iter().any(|other| came_from.contains(other));
-        came_from.contains(&self.to) || self.others.as_ref().is_some_and(|others| !is_others(others))
     }
 
     /// Is what was found the library that served before?
@@ -304,7 +284,8 @@ impl Replacement {
     /// What [`run`](Self::run) would fail with before it builds.
     pub fn plan(self) -> Result<Report, Failure> {
         let start = Instant::now();
-        let turn = Turn::take(self.patience(start)).map_err(|e| self.failure(Step::Prepare, e))?;
+        let turn =
+            Turn::take(For::Replacing, self.patience(start)).map_err(|e| self.failure(Step::Prepare, e))?;
         let choices = self.choices()?;
         let interfaces = choices.iter().map(Choice::describe).collect();
         drop((choices, turn));
@@ -383,7 +364,8 @@ impl Replacement {
     fn transact(&self, start: Instant) -> Result<Report, Failure> {
         let inner = &self.factory.inner;
         let patience = self.patience(start);
-        let turn = Turn::take(patience).map_err(|error| self.failure(Step::Prepare, error))?;
+        let turn =
+            Turn::take(For::Replacing, patience).map_err(|error| self.failure(Step::Prepare, error))?;
         let patience = patience.anew();
         let ahead = self
             .health

@@ -30,10 +30,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::replace::Turn;
+use super::turn;
 use crate::error::ReferenceError;
 use crate::gate::{GateHead, Worker};
 use crate::handle::{release_last, retain};
+use crate::kernel;
 
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -158,7 +159,7 @@ fn this_thread() -> i32 {
         static THREAD: Cell<i32> = const { Cell::new(0) };
     }
     if THREAD.get() == 0 {
-        THREAD.set(rustix::thread::gettid().as_raw_nonzero().get());
+        THREAD.set(kernel::thread_id());
     }
     THREAD.get()
 }
@@ -401,30 +402,33 @@ pub(crate) fn on_ended_thread<R: Send, F: FnOnce() -> R + Send>(
     name: &str,
     f: F,
 ) -> Result<std::thread::Result<R>, (std::io::Error, F)> {
+    // Taken out by the thread: what could not be started has left it here.
+    let (mut f, mut value) = (Some(f), None);
+    let ended = run_on_ended_thread(name, &mut || value = f.take().map(|f| f()));
+    match (ended, f) {
+        (Ok(Err(payload)), _) => Ok(Err(payload)),
+        (Err(error), Some(f)) => Err((error, f)),
+        (Ok(Ok(())) | Err(_), _) => match value {
+            Some(value) => Ok(Ok(value)),
+            None => unreachable!("`f` is taken by a thread that was started, and by no other"),
+        },
+    }
+}
+
+/// What of it is compiled once.
+fn run_on_ended_thread(name: &str, f: &mut (dyn FnMut() + Send)) -> std::io::Result<std::thread::Result<()>> {
     // An empty line has no number to go on with: it would be counted on twice.
     let line = LINE.with_borrow(|line| if line.first.is_some() { Line::clone(line) } else { Line::EMPTY });
-    let (worker, turn) = (Worker::current(), Turn::carried());
-    // Taken out by the thread: what could not be started has left it here.
-    let mut f = Some(f);
-    let ended = std::thread::scope(|scope| {
-        let f = &mut f;
+    let (worker, turn) = (Worker::current(), turn::carried());
+    std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, move || {
             LINE.set(ManuallyDrop::new(line));
             let _working = worker.map(Worker::work);
             turn.carry_on();
-            let value = f.take().map(|f| f());
+            f();
             // Freed here: nothing else would.
             LINE.with_borrow_mut(|line| **line = Line::EMPTY);
-            value
         })?;
         Ok(thread.join())
-    });
-    match (ended, f) {
-        (Ok(Ok(Some(value))), _) => Ok(Ok(value)),
-        (Ok(Err(payload)), _) => Ok(Err(payload)),
-        (Err(error), Some(f)) => Err((error, f)),
-        (Ok(Ok(None)) | Err(_), _) => {
-            unreachable!("`f` is taken by a thread that was started, and by no other")
-        }
-    }
+    })
 }

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::PoisonError;
-use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::history::{Entry, Outcome};
 use super::instance::GateRef;
 use super::offer::Offer;
 use super::{Factory, Inner, retire};
@@ -52,35 +50,6 @@ impl Stage {
             Stage::Held => "held",
             Stage::Idle => "idle",
             Stage::Leaving => "leaving",
-        }
-    }
-}
-
-/// Something that happened in a factory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A replacement ended, this way or that.
-    Replacement(Entry),
-    /// A new version was found unhealthy within its window, and is taken back.
-    Unhealthy {
-        /// The interface.
-        interface: String,
-        /// The new version.
-        version: i32,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-impl Event {
-    /// The event as a word: `replaced`, `failed` or `unhealthy`.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Event::Replacement(Entry { outcome: Outcome::Done, .. }) => "replaced",
-            Event::Replacement(Entry { outcome: Outcome::Failed(_), .. }) => "failed",
-            Event::Unhealthy { .. } => "unhealthy",
         }
     }
 }
@@ -146,15 +115,6 @@ impl Factory {
         all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
         all
     }
-
-    /// The replacements that end from now on, as they end. The channel is closed
-    /// when the receiver is dropped.
-    #[must_use]
-    pub fn events(&self) -> Receiver<Event> {
-        let (sender, receiver) = channel();
-        self.inner.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        receiver
-    }
 }
 
 impl Inner {
@@ -183,16 +143,10 @@ impl Inner {
         if let Some(late) = self.late() {
             (0..late.len()).for_each(|position| push(&late.offer(position)));
         }
-        for library in self.all_loaded() {
+        for library in self.libraries.all_loaded() {
             library.offers().iter().for_each(&mut push);
         }
         all
-    }
-
-    /// Tells everyone who watches.
-    pub(super) fn tell(&self, event: &Event) {
-        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        watchers.retain(|watcher: &Sender<Event>| watcher.send(event.clone()).is_ok());
     }
 }
 

@@ -35,9 +35,8 @@ use std::time::{Duration, Instant};
 
 use super::instance::{NotOpened, RawHeld};
 use super::offer::Offer;
-use super::replace::Turn;
 use super::status::{Stage, Status};
-use super::{Holders, Inner};
+use super::{Holders, Inner, turn};
 use crate::error::ReferenceError;
 use crate::table::Measured;
 use crate::version::Version;
@@ -178,7 +177,7 @@ impl Holder {
         let gone = match self.built.try_lock() {
             Ok(mut built) => std::mem::take(&mut *built),
             // A constructor releases what it is constructed for: it is destroyed afterwards.
-            Err(std::sync::TryLockError::WouldBlock) if Turn::is_here() => return,
+            Err(std::sync::TryLockError::WouldBlock) if turn::is_here() => return,
             Err(_) => std::mem::take(&mut *self.built()),
         };
         gone.into_iter().rev().for_each(drop);
@@ -275,7 +274,7 @@ impl Switchboards {
     ) -> Result<MutexGuard<'a, All>, ReferenceError> {
         let began = Instant::now();
         while all.boards.iter().any(|board| board.is_closed && board.name == name) {
-            if Turn::is_here() {
+            if turn::is_here() {
                 let path = vec![name.to_owned(), name.to_owned()];
                 return Err(ReferenceError::Reentered { name: name.to_owned(), stage: "replaced", path });
             }

@@ -7,6 +7,9 @@
 use std::io;
 use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering, compiler_fence, fence};
 
+#[cfg(all(target_os = "linux", not(miri)))]
+use crate::kernel;
+
 /// Not decided yet.
 const UNDECIDED: u8 = 0;
 /// Readers pay nothing, the replacer calls `membarrier`.
@@ -67,10 +70,7 @@ fn unwanted() -> bool {
 
 #[cfg(all(target_os = "linux", not(miri)))]
 fn register() -> bool {
-    use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
-    membarrier_query().contains(MembarrierQuery::PRIVATE_EXPEDITED)
-        && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
-        && membarrier(MembarrierCommand::PrivateExpedited).is_ok()
+    kernel::register_private_barrier().is_ok() && kernel::private_barrier().is_ok()
 }
 
 #[cfg(not(all(target_os = "linux", not(miri))))]
@@ -105,15 +105,14 @@ pub(super) fn heavy() -> Result<(), BarrierRefused> {
     fence(Ordering::SeqCst);
     #[cfg(all(target_os = "linux", not(miri)))]
     if MODE.load(Ordering::Relaxed) == MEMBARRIER {
-        use rustix::thread::{MembarrierCommand, membarrier};
-        let mut done = membarrier(MembarrierCommand::PrivateExpedited);
-        if done == Err(rustix::io::Errno::PERM) {
+        let mut done = kernel::private_barrier();
+        if done.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
             // Not registered: a process that was made in some unusual way
             // (registration is the address space's, not the program's).
-            let _ = membarrier(MembarrierCommand::RegisterPrivateExpedited);
-            done = membarrier(MembarrierCommand::PrivateExpedited);
+            let _ = kernel::register_private_barrier();
+            done = kernel::private_barrier();
         }
-        done.map_err(|e| BarrierRefused(e.into()))?;
+        done.map_err(BarrierRefused)?;
     }
     Ok(())
 }

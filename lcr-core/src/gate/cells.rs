@@ -22,6 +22,8 @@ use std::cell::Cell;
 use std::ptr::{self, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
+use crate::kernel;
+
 /// Cells a block.
 pub(super) const CELLS: usize = 8;
 /// Blocks a chunk.
@@ -62,12 +64,12 @@ fn pid_of(owner: u64) -> u32 {
 }
 
 fn pid() -> u32 {
-    rustix::process::getpid().as_raw_nonzero().get().cast_unsigned()
+    std::process::id()
 }
 
 /// The kernel's number of the calling thread.
 pub(super) fn tid() -> u32 {
-    rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
+    kernel::thread_id().cast_unsigned()
 }
 
 impl Block {

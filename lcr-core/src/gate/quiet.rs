@@ -1,11 +1,12 @@
 //! Waiting until nobody is inside: the grace period.
 
 use std::fmt;
-use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{BarrierRefused, InstanceHead, barrier, cells, hold, protocol};
+#[cfg(all(target_os = "linux", not(miri)))]
+use crate::kernel;
 
 /// How long the replacer spins before it sleeps. With a caller on every
 /// processor, more keeps callers from running that it waits for.
@@ -228,32 +229,30 @@ fn thread_name(tid: u32, gone: bool) -> String {
 /// Sleeps are as short as they are asked to be, while this lives: the kernel
 /// adds 50 µs otherwise.
 struct ShortSlack {
-    before: Option<NonZeroU64>,
+    #[cfg(all(target_os = "linux", not(miri)))]
+    before: Option<libc::c_ulong>,
 }
 
 impl ShortSlack {
     fn new() -> Self {
         #[cfg(all(target_os = "linux", not(miri)))]
         {
-            use rustix::thread::{current_timer_slack, set_current_timer_slack};
-            let before = current_timer_slack().ok().and_then(NonZeroU64::new);
+            let before = kernel::timer_slack();
             if before.is_some() {
-                let _ = set_current_timer_slack(NonZeroU64::new(1));
+                kernel::set_timer_slack(1);
             }
             ShortSlack { before }
         }
         #[cfg(not(all(target_os = "linux", not(miri))))]
-        ShortSlack { before: None }
+        ShortSlack {}
     }
 }
 
 impl Drop for ShortSlack {
     fn drop(&mut self) {
         #[cfg(all(target_os = "linux", not(miri)))]
-        if self.before.is_some() {
-            let _ = rustix::thread::set_current_timer_slack(self.before);
+        if let Some(before) = self.before {
+            kernel::set_timer_slack(before);
         }
-        #[cfg(not(all(target_os = "linux", not(miri))))]
-        let _ = self.before;
     }
 }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::protocol::{self, COUNTING, HELD};
 use super::{EnteredWire, GateHead, barrier, cells, hold, instance_at};
+#[cfg(target_os = "linux")]
+use crate::kernel;
 
 /// # Safety
 ///
@@ -53,10 +55,7 @@ fn pass(gate: &GateHead, cell: &AtomicUsize, seen: usize) -> bool {
 /// Sleeps until `word` is no longer `seen`, or a little less.
 fn wait(word: &AtomicU32, seen: u32) {
     #[cfg(target_os = "linux")]
-    {
-        use rustix::thread::futex;
-        let _ = futex::wait(word, futex::Flags::PRIVATE, seen, None);
-    }
+    kernel::wait(word, seen, None);
     #[cfg(not(target_os = "linux"))]
     if word.load(Ordering::Acquire) == seen {
         std::thread::park_timeout(std::time::Duration::from_micros(50));
@@ -66,10 +65,7 @@ fn wait(word: &AtomicU32, seen: u32) {
 /// Wakes whoever sleeps on `word`.
 pub(super) fn wake_all(word: &AtomicU32) {
     #[cfg(target_os = "linux")]
-    {
-        use rustix::thread::futex;
-        let _ = futex::wake(word, futex::Flags::PRIVATE, i32::MAX.cast_unsigned());
-    }
+    kernel::wake(word, i32::MAX);
     #[cfg(not(target_os = "linux"))]
     let _ = word;
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-use super::{Library, threads};
+use super::Library;
 use crate::entry::{Book, RECORDED, STAY};
+use crate::process::threads;
 
 /// What became of a library that was to be unloaded.
 #[derive(Debug)]

@@ -13,7 +13,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::{FileKind, MAX_NOTES, Problem, Source};
+use super::FileKind;
+use super::read::{MAX_NOTES, Problem, Source};
 use crate::elf::{self, Lie, PROGRAM_HEADER as PHDR, Segment, u16_at, u32_at, u64_at};
 use crate::note::{OWNER, TYPE_JSON};
 

@@ -10,10 +10,9 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::read::{FORMAT, Item, Problem};
 use super::value::{Entries, Value};
-use super::{
-    Component, Contract, ContractNote, FORMAT, Interface, Item, LibraryNote, Metadata, Method, Problem,
-};
+use super::{Component, Contract, ContractNote, Interface, LibraryNote, Metadata, Method};
 
 /// The most objects in one note: a quarter of a million methods.
 const MAX_OBJECTS: usize = 1 << 18;

@@ -8,16 +8,14 @@ use std::sync::Arc;
 
 use super::super::history::{Previous, sha256_of};
 use super::super::instance::GateRef;
-use super::super::lines::Line;
+use super::super::libraries::{Hit, Seen};
+use super::super::lines::{Back, Line};
 use super::super::offer::Offer;
-use super::super::search::{Hit, Seen};
 use super::super::slot::Slot;
 use super::super::{Inner, Source, Wanted, plan};
 use super::prepared::{Prepared, Target};
 use super::rewire::{Known, fits, is_replaced};
-use super::{Ask, Back, ReplaceError, Replaced, Way};
-use crate::error::ReferenceError;
-use crate::library::Candidate;
+use super::{Ask, ReplaceError, Replaced, Way};
 use crate::metadata::unnoted::Said;
 use crate::metadata::{Contract, Interface};
 use crate::version::Version;
@@ -156,8 +154,7 @@ impl Choice {
         }
         self.check_tables(inner)?;
         if let Source::External(hit) = &self.source {
-            let candidate = Candidate::open(&hit.seen.path, &inner.policy).map_err(ReferenceError::from)?;
-            drop(candidate);
+            inner.libraries.check(hit)?;
         }
         plan::check(inner, &self.source)?;
         Ok(())
@@ -332,7 +329,7 @@ fn candidates(inner: &Inner, ask: &Ask) -> Result<Vec<(Source, Interface)>, Repl
     for (position, offer) in inner.compiled_in().index.all(name)? {
         all.push((Source::CompiledIn(position), offer.describe()));
     }
-    for seen in inner.search.look() {
+    for seen in inner.libraries.look() {
         all.extend(hits(&seen, false));
     }
     Ok(all)

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::super::Inner;
 use super::super::history::Previous;
 use super::super::instance::{Built, Dependencies, GateRef};
-use super::super::lines::Succession;
+use super::super::lines::{Back, Succession};
 use super::super::offer::Offer;
 use super::super::slot::Slot;
-use super::{Back, Failure, ReplaceError, Replaced, Step};
+use super::{Failure, ReplaceError, Replaced, Step};
 
 /// A new version that is loaded, and whose dependencies live.
 pub(super) struct Prepared {

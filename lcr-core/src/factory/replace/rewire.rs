@@ -19,12 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::super::lines::Back;
 use super::super::offer::Offer;
 use super::super::switchboard::{Closing, Holder, Switching};
+use super::super::turn::For;
 use super::super::{Factory, Inner};
 use super::prepared::Prepared;
 use super::turn::{Patience, Turn};
-use super::{Back, Failure, ReplaceError, Step};
+use super::{Failure, ReplaceError, Step};
 use crate::handover::Failed as Refusal;
 use crate::table::{Hooks, Measured};
 use crate::version::Version;
@@ -399,7 +401,7 @@ impl Factory {
             self.inner.source(interface, Version::any())?;
         }
         let cancelled = std::sync::atomic::AtomicBool::new(false);
-        let turn = Turn::retire(Patience::new(Instant::now(), super::TIMEOUT, &cancelled))?;
+        let turn = Turn::take(For::Retiring, Patience::new(Instant::now(), super::TIMEOUT, &cancelled))?;
         for (serving, holder) in self.inner.boards.holders(interface) {
             holder.destroy(|built| !built.is(&serving));
         }

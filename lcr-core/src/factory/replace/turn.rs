@@ -1,10 +1,12 @@
 //! Who may replace, and for how long: one transaction at a time in a process.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::ReplaceError;
+use crate::factory::turn::{self, For};
+#[cfg(all(target_os = "linux", not(miri)))]
+use crate::kernel;
 
 /// How long whoever asked will wait.
 #[derive(Clone, Copy)]
@@ -42,42 +44,16 @@ impl<'r> Patience<'r> {
 }
 
 /// The right to replace: one transaction at a time in a process.
-pub(in crate::factory) struct Turn;
+pub(super) struct Turn;
 
 /// The process one of whose threads has the turn; 0: nobody has. A child of `fork`
 /// finds its parent's number where one of the parent's threads had it, which the child
 /// does not have: so it is free there. (A mutex could have been locked, for good.)
 static HAS: AtomicU32 = AtomicU32::new(0);
 
-thread_local! {
-    /// What this thread has the turn for, or the one that it works for.
-    static HAS_TURN: Cell<Option<For>> = const { Cell::new(None) };
-}
-
-/// What a turn is taken for.
-#[derive(Clone, Copy)]
-enum For {
-    Replacing,
-    Retiring,
-}
-
-/// What a thread that works in the place of another is to know of its turn.
-#[derive(Clone, Copy)]
-pub(in crate::factory) struct Carried(Option<For>);
-
 impl Turn {
-    /// To replace.
-    pub(super) fn take(patience: Patience<'_>) -> Result<Self, ReplaceError> {
-        Turn::take_for(For::Replacing, patience)
-    }
-
-    /// To let versions go that were replaced.
-    pub(super) fn retire(patience: Patience<'_>) -> Result<Self, ReplaceError> {
-        Turn::take_for(For::Retiring, patience)
-    }
-
-    fn take_for(what: For, patience: Patience<'_>) -> Result<Self, ReplaceError> {
-        match HAS_TURN.get() {
+    pub(super) fn take(what: For, patience: Patience<'_>) -> Result<Self, ReplaceError> {
+        match turn::what() {
             Some(For::Replacing) => return Err(ReplaceError::Nested),
             Some(For::Retiring) => return Err(ReplaceError::Retiring),
             None => {}
@@ -92,31 +68,14 @@ impl Turn {
             // Nobody wakes us for having been called off.
             wait_while(has, patience.left().min(Duration::from_millis(50)));
         }
-        HAS_TURN.set(Some(what));
+        turn::here(Some(what));
         Ok(Turn)
-    }
-
-    /// Does this thread have it, or work for one that has?
-    pub(in crate::factory) fn is_here() -> bool {
-        HAS_TURN.get().is_some()
-    }
-
-    /// For a thread that works in this one's place.
-    pub(in crate::factory) fn carried() -> Carried {
-        Carried(HAS_TURN.get())
-    }
-}
-
-impl Carried {
-    /// From here on, on the thread that works.
-    pub(in crate::factory) fn carry_on(self) {
-        HAS_TURN.set(self.0);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        HAS_TURN.set(None);
+        turn::here(None);
         HAS.store(0, Ordering::Release);
         wake_one();
     }
@@ -125,16 +84,13 @@ impl Drop for Turn {
 /// Waits until it is not `has` that has the turn, or for so long.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn wait_while(has: u32, longest: Duration) {
-    use rustix::thread::{Timespec, futex};
-    let longest = Timespec { tv_sec: 0, tv_nsec: longest.subsec_nanos().into() };
     // Woken, changed, interrupted or over: whoever waits looks again.
-    let _ = futex::wait(&HAS, futex::Flags::PRIVATE, has, Some(&longest));
+    kernel::wait(&HAS, has, Some(longest));
 }
 
 #[cfg(all(target_os = "linux", not(miri)))]
 fn wake_one() {
-    use rustix::thread::futex;
-    let _ = futex::wake(&HAS, futex::Flags::PRIVATE, 1);
+    kernel::wake(&HAS, 1);
 }
 
 #[cfg(not(all(target_os = "linux", not(miri))))]

@@ -102,7 +102,7 @@ pub(crate) unsafe extern "C" fn run_exits(book: *const Book) {
 }
 
 /// Runs the calling thread's destructors of one library.
-pub(super) fn run_own(book: *const Book) {
+pub(crate) fn run_own(book: *const Book) {
     let thread = this_thread();
     run_where(|entry| entry.thread == thread && std::ptr::eq(entry.book, book));
 }
@@ -124,13 +124,13 @@ fn run_where(mine: impl Fn(&Pending) -> bool) {
 }
 
 /// How many destructors of the library wait on other threads.
-pub(super) fn waiting_elsewhere(book: *const Book) -> usize {
+pub(crate) fn waiting_elsewhere(book: *const Book) -> usize {
     let thread = this_thread();
     pending().iter().filter(|entry| entry.thread != thread && std::ptr::eq(entry.book, book)).count()
 }
 
 /// Forgets what waits on any thread: those values are leaked.
-pub(super) fn forget(book: *const Book) {
+pub(crate) fn forget(book: *const Book) {
     let mut pending = pending();
     let before = pending.len();
     pending.retain(|entry| !std::ptr::eq(entry.book, book));
@@ -140,7 +140,7 @@ pub(super) fn forget(book: *const Book) {
 }
 
 /// Forgets what the ELF destructors of a library registered, which is gone now.
-pub(super) fn purge(book: *const Book) {
+pub(crate) fn purge(book: *const Book) {
     pending().retain(|entry| !std::ptr::eq(entry.book, book));
     take_cells(book);
 }
@@ -213,7 +213,7 @@ pub(crate) unsafe extern "C" fn key_ends(cell: *mut c_void) {
 
 /// Takes the library's cells away: on no thread will its keys' destructors begin
 /// any more. Those that have begun are counted in the Book's `locals`.
-pub(super) fn take_cells(book: *const Book) {
+pub(crate) fn take_cells(book: *const Book) {
     cells().retain(|_, owner| !std::ptr::eq(owner.0, book));
 }
 

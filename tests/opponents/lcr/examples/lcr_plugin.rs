@@ -1,0 +1,3 @@
+//! The same component as a library.
+
+lcr_core::library!(opponent_lcr);
