@@ -166,6 +166,39 @@ thread_local! {
     static LOADING: RefCell<Option<Registered>> = const { RefCell::new(None) };
 }
 
+impl Registered {
+    /// Passes over, with a line on standard error, what is said of the tables of interfaces
+    /// that were not registered, where it cannot be true: nobody will reference these, and
+    /// be told.
+    ///
+    /// # Safety
+    ///
+    /// The library is mapped.
+    pub(crate) unsafe fn check_tables(&mut self) {
+        let Registered { components, tables, refused } = self;
+        let is_registered = |iface: *const Iface| {
+            // SAFETY: `register_c` has looked at them, and the library is mapped.
+            let mut all = components.iter().flat_map(|comp| unsafe { (**comp).ifaces() });
+            all.any(|registered| std::ptr::eq(registered, iface))
+        };
+        for table in tables {
+            // SAFETY: `describe_c` has looked at it, and the library is mapped.
+            let table = unsafe { &**table };
+            if is_registered(table.iface) {
+                continue;
+            }
+            if let Err(reason) = table.check() {
+                // SAFETY: as above.
+                let subject = unsafe { table.subject() };
+                let reason =
+                    format!("{subject}, which no component registers, has no table as it says: {reason}");
+                eprintln!("lcr: {reason}");
+                refused.push(reason);
+            }
+        }
+    }
+}
+
 /// Runs `f`, which loads a library, and answers what that has registered, each
 /// component once.
 pub(crate) fn collect<R>(f: impl FnOnce() -> R) -> (R, Registered) {
@@ -277,7 +310,8 @@ static HAS_TABLES: AtomicBool = AtomicBool::new(false);
 
 /// Keeps what a C component says of a table: what `lcr_component_describe` does. One
 /// that says it in a form which is not known here is as one that says nothing, with a line
-/// on standard error.
+/// on standard error. What cannot be true is told to whoever references the interface; and
+/// where that may be nobody, it has a line on standard error, too.
 ///
 /// # Safety
 ///
@@ -302,6 +336,10 @@ pub unsafe fn describe_c(table: *const Table) {
     });
     if is_librarys.unwrap_or(false) {
         return;
+    }
+    if let Err(reason) = sound.form() {
+        // SAFETY: as above.
+        eprintln!("lcr: {} has no table as it says: {reason}", unsafe { sound.subject() });
     }
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     tables.entry(sound.iface.addr()).or_insert_with(|| {

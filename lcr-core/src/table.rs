@@ -34,6 +34,8 @@ use crate::process::maps::Mapped;
 /// The first bytes of a [`Table`].
 pub const MAGIC: [u8; 8] = *b"LCRtabl1";
 
+const WORD: usize = size_of::<*const c_void>();
+
 /// No table is longer, in bytes: a size beyond that is a mistake.
 const LONGEST: usize = 1 << 20;
 
@@ -122,13 +124,25 @@ impl Table {
         self.magic == MAGIC && self.size >= size_of::<Table>() && !self.iface.is_null()
     }
 
-    /// Reads the table that it describes, if it is what this says.
+    /// The interface that it names, for a message.
+    ///
+    /// # Safety
+    ///
+    /// The description is sound, and its object mapped.
+    pub(crate) unsafe fn subject(&self) -> String {
+        // SAFETY: the caller's word.
+        let iface = unsafe { &*self.iface };
+        // SAFETY: as above; it is not null.
+        let name = (!iface.name.is_null()).then(|| unsafe { iface.name() });
+        format!("`{}` version {}", name.as_deref().unwrap_or_default(), iface.version)
+    }
+
+    /// What can be seen of it before its table is filled in: the four functions.
     ///
     /// # Errors
     ///
     /// What cannot be true.
-    pub(crate) fn check(&self) -> Result<Measured, String> {
-        const WORD: usize = size_of::<*const c_void>();
+    pub(crate) fn form(&self) -> Result<Option<Hooks>, String> {
         let bytes = self.bytes;
         if bytes == 0 || !bytes.is_multiple_of(WORD) || bytes > LONGEST {
             return Err(format!(
@@ -136,19 +150,24 @@ impl Table {
                  each, at most {LONGEST}; write LCR_TABLE (&iface, struct of functions)"
             ));
         }
-        let hooks = match (self.pause, self.save, self.restore, self.resume) {
-            (None, None, None, None) => None,
+        match (self.pause, self.save, self.restore, self.resume) {
+            (None, None, None, None) => Ok(None),
             (Some(pause), Some(save), Some(restore), Some(resume)) => {
-                Some(Hooks { pause, save, restore, resume })
+                Ok(Some(Hooks { pause, save, restore, resume }))
             }
-            _ => {
-                return Err(
-                    "its description has some of pause, save, restore and resume, and not all: state is \
-                            handed over by the four together"
-                        .to_owned(),
-                );
-            }
-        };
+            _ => Err("its description has some of pause, save, restore and resume, and not all: state is handed over \
+                      by the four together"
+                .to_owned()),
+        }
+    }
+
+    /// Reads the table that it describes, if it is what this says.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be true.
+    pub(crate) fn check(&self) -> Result<Measured, String> {
+        let (bytes, hooks) = (self.bytes, self.form()?);
         // SAFETY: the description is sound, so this is a descriptor of the same object.
         let start = unsafe { (*self.iface).interfaces };
         let count = bytes / WORD;

@@ -172,7 +172,9 @@ struct lcr_table {
 extern void lcr_component_describe (const struct lcr_table *table) __attribute__ ((weak));
 
 /* Describes a table: in the ELF constructor, beside lcr_component_register(). The
- * description must last as long as the component. */
+ * description must last as long as the component. Where it cannot be true, a reference to the
+ * interface fails and says why; of an interface that is compiled in, or that its library does
+ * not register, a line on standard error says it at once. */
 static __inline__ void lcr_table_describe (const struct lcr_table *table)
 {
 	if (lcr_component_describe) {
@@ -191,7 +193,8 @@ extern int lcr_retire (const char *interface);
  * Live replacement
  */
 
-/* The highest version that there is. */
+/* Where a file is named: the highest version in it. Else the highest version that is compiled
+ * in or searched, and none that is below the one that serves: to go down, name it. */
 #define LCR_ANY_VERSION (-2147483647 - 1)
 
 /* Where references are held to an old version that does not describe its table, they keep

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// or in the program's search path.
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
-    /// The new version; the highest that replaces the old unless given.
+    /// The new version; unless given, the highest that replaces the old, and, without FILE, is not below it.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     version: Option<i32>,
     /// How long to wait for callers to leave; 5000 unless given.

@@ -134,13 +134,25 @@ impl Place {
     ///
     /// What is wrong with it, to be said after its path.
     pub fn make(path: &Path) -> Result<Place, String> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|error| format!("it cannot be made: {error}"))?;
         // In a directory that everybody can write to, a link could be anybody's.
-        let link = if path.starts_with("/tmp") { OFlags::NOFOLLOW } else { OFlags::empty() };
+        let is_shared = path.starts_with("/tmp");
+        let failed = |what: &'static str| {
+            move |error: io::Error| match std::fs::read_link(path) {
+                Ok(target) if is_shared => format!(
+                    "it is a symbolic link to {}, and none is followed below /tmp, where anybody could have made it; \
+                     name the directory itself",
+                    target.display()
+                ),
+                Ok(target) => format!("it is a symbolic link to {}, and {what}: {error}", target.display()),
+                Err(_) => format!("{what}: {error}"),
+            }
+        };
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(failed("it cannot be made"))?;
+        let link = if is_shared { OFlags::NOFOLLOW } else { OFlags::empty() };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | link;
-        let opened =
-            openat(CWD, path, flags, Mode::empty()).map_err(|e| format!("it cannot be opened: {e}"))?;
+        let opened = openat(CWD, path, flags, Mode::empty());
+        let opened = opened.map_err(|errno| failed("it cannot be opened")(errno.into()))?;
         is_safe(&opened, false)?;
         Ok(Place { opened })
     }

@@ -56,6 +56,7 @@ use super::history::{Entry, Previous};
 use super::instance::GateRef;
 use super::lines::Back;
 use super::offer::Offer;
+use super::turn::For;
 use super::{Factory, sweep};
 use crate::services;
 
@@ -131,9 +132,9 @@ impl Factory {
     /// Asks for the replacement of `interface` while the program runs.
     ///
     /// The new version is the highest one that is compiled in or in the factory's
-    /// places, unless [`with`](Replacement::with) names a library or
-    /// [`version`](Replacement::version) a number. It must say that it replaces the
-    /// version that serves (or be the same version, built anew).
+    /// places, and not lower than what serves, unless [`with`](Replacement::with) names a
+    /// library or [`version`](Replacement::version) a number. It must say that it replaces
+    /// the version that serves (or be the same version, built anew).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -283,7 +284,8 @@ impl Replacement {
     /// What [`run`](Self::run) would fail with before it builds.
     pub fn plan(self) -> Result<Report, Failure> {
         let start = Instant::now();
-        let turn = Turn::take(self.patience(start)).map_err(|e| self.failure(Step::Prepare, e))?;
+        let turn =
+            Turn::take(For::Replacing, self.patience(start)).map_err(|e| self.failure(Step::Prepare, e))?;
         let choices = self.choices()?;
         let interfaces = choices.iter().map(Choice::describe).collect();
         drop((choices, turn));
@@ -362,7 +364,8 @@ impl Replacement {
     fn transact(&self, start: Instant) -> Result<Report, Failure> {
         let inner = &self.factory.inner;
         let patience = self.patience(start);
-        let turn = Turn::take(patience).map_err(|error| self.failure(Step::Prepare, error))?;
+        let turn =
+            Turn::take(For::Replacing, patience).map_err(|error| self.failure(Step::Prepare, error))?;
         let patience = patience.anew();
         let ahead = self
             .health

@@ -5,27 +5,31 @@ use std::cell::Cell;
 /// What a turn is taken for.
 #[derive(Clone, Copy)]
 pub(super) enum For {
+    /// To replace.
     Replacing,
+    /// To let versions go that were replaced.
     Retiring,
 }
 
 thread_local! {
-    static TURN: Cell<Option<For>> = const { Cell::new(None) };
-}
-
-/// What it has the turn for, or the one that it works for.
-pub(super) fn here() -> Option<For> {
-    TURN.get()
+    static HAS_TURN: Cell<Option<For>> = const { Cell::new(None) };
 }
 
 /// Has it?
 pub(super) fn is_here() -> bool {
-    here().is_some()
+    HAS_TURN.get().is_some()
 }
 
-/// From here on it has, or no longer.
-pub(super) fn set(turn: Option<For>) {
-    TURN.set(turn);
+/// What it has it for.
+#[cfg(feature = "replace")]
+pub(super) fn what() -> Option<For> {
+    HAS_TURN.get()
+}
+
+/// From here on it has, for this, or no longer.
+#[cfg(feature = "replace")]
+pub(super) fn here(what: Option<For>) {
+    HAS_TURN.set(what);
 }
 
 /// What a thread that works in the place of another is to know of its turn.
@@ -34,12 +38,12 @@ pub(super) struct Carried(Option<For>);
 
 /// For a thread that works in this one's place.
 pub(super) fn carried() -> Carried {
-    Carried(here())
+    Carried(HAS_TURN.get())
 }
 
 impl Carried {
     /// From here on, on the thread that works.
     pub(super) fn carry_on(self) {
-        set(self.0);
+        HAS_TURN.set(self.0);
     }
 }

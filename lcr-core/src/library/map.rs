@@ -121,7 +121,9 @@ impl Object {
                 return Err(swapped("the path names another file now"));
             }
         }
-        let (nodelete, registered) = (dynamic.nodelete, Box::new(registered));
+        let (nodelete, mut registered) = (dynamic.nodelete, Box::new(registered));
+        // SAFETY: it is mapped.
+        unsafe { registered.check_tables() };
         Ok(Object { path, handle, file: Some(file), mapping, registered, nodelete, closed: false })
     }
 

@@ -319,6 +319,28 @@ fn to_retire_what_there_is_not_is_refused() {
 }
 
 #[test]
+fn any_version_is_none_below_the_one_that_serves() {
+    each_link(|world, link| {
+        let host = world.host(link, &["counter.c"], &["-DREPLACES=0,1,2,3"]);
+        let (two, three) = (version(world, "two.lcrso", 2, &[]), version(world, "new/three.so", 3, &[]));
+        let (plan, any, to) = ("p:counter:any::0", "R:counter:any::0", format!("R:counter:any:{three}:0"));
+        let down = format!("R:counter:any:{two}:0");
+        let asked =
+            ["r:counter:0", any, "c:0:1", &to, plan, any, "c:0:1", "R:counter:0::0", "c:0:1", &to, &down];
+        let refused = "-1: `counter` was not replaced (prepare): version 3 of `counter` serves, and what could replace \
+                       it, compiled in or in the directories that are searched, is older: version 2 at most; to go \
+                       down, name that version, or the file";
+        assert_eq!(
+            world.says(&host, &asked),
+            format!(
+                "0: counter\nR 0\ncounter 2: 0\nR 0\np {refused}\nR {refused}\ncounter 3: 0\n\
+                 R 0\ncounter 0: 0\nR 0\nR 0\n"
+            )
+        );
+    });
+}
+
+#[test]
 fn a_destructor_that_is_run_by_a_retirement_is_told_that_it_asks_from_there() {
     each_link(|world, link| {
         let host = world.host(link, &["counter.c"], &["-DASKS"]);
@@ -332,6 +354,32 @@ fn a_destructor_that_is_run_by_a_retirement_is_told_that_it_asks_from_there() {
                  the destructor: {asks}\nretire 0\nretire 0\n"
             )
         );
+    });
+}
+
+#[test]
+fn what_cannot_be_true_of_an_interface_that_is_not_registered_is_said_at_once() {
+    const REASON: &str = "has no table as it says: its description says that its table has 12 bytes, and a table is made \
+                          of functions, 8 bytes each, at most 1048576; write LCR_TABLE (&iface, struct of functions)";
+    let says = |output: std::process::Output| {
+        assert!(output.status.success());
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    each_link(|world, link| {
+        // In a library that is loaded for what it registers.
+        let host = world.host(link, &[], &[]);
+        let file = world.library("described.lcrso", "described.c", &[]).display().to_string();
+        let asked = ["r:described:0", "c:0:0", "r:forgotten:3"];
+        let (said, complained) = says(lcr_tests::run(&mut world.command(&host, &asked)));
+        let subject = "`forgotten` version 3, which no component registers,";
+        assert_eq!(complained, format!("lcr: {subject} {REASON}\n"));
+        assert!(said.starts_with("0: described\ndescribed\n-1: no component offers `forgotten`"), "{said}");
+        assert!(said.ends_with(&format!("; passed over: {file}: {subject} {REASON}\n")), "{said}");
+        // In the program itself.
+        let host = world.host(link, &["described.c"], &[]);
+        let (said, complained) = says(lcr_tests::run(&mut world.command(&host, &["r:described:0", "c:0:0"])));
+        assert_eq!(complained, format!("lcr: `forgotten` version 3 {REASON}\n"));
+        assert_eq!(said, "0: described\ndescribed\n");
     });
 }
 

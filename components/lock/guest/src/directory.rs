@@ -78,7 +78,8 @@ impl Guests {
     /// Those of another one.
     pub(crate) fn of(runtime: &Path) -> Result<Guests, Refusal> {
         Place::make(runtime).map_err(|reason| refused(runtime, &reason))?;
-        let place = Place::make(&runtime.join("guests")).map_err(|reason| refused(runtime, &reason))?;
+        let guests = runtime.join("guests");
+        let place = Place::make(&guests).map_err(|reason| refused(&guests, &reason))?;
         let guests = Guests { runtime: runtime.to_owned(), place };
         Ok(guests)
     }

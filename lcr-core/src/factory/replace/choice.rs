@@ -69,8 +69,13 @@ impl Choice {
             None => v == interface.version || interface.replaces.contains(&v),
         };
         let may = |interface: &Interface| from.iter().any(|v| replaces(interface, *v));
+        // Who names neither wants nothing older.
+        let is_named = ask.version.is_some() || ask.file.is_some() || ask.is_back().is_some();
+        let is_not_older =
+            |interface: &Interface| from.iter().all(|v| !replaces(interface, *v) || interface.version >= *v);
+        let may_be_chosen = |interface: &Interface| may(interface) && (is_named || is_not_older(interface));
         candidates.sort_by_key(|(_, interface)| std::cmp::Reverse(interface.version));
-        let fits = candidates.iter().position(|(_, interface)| may(interface));
+        let fits = candidates.iter().position(|(_, interface)| may_be_chosen(interface));
         let Some(fits) = fits else {
             if let Some(back) = ask.is_back()
                 && !from.contains(&back.from)
@@ -80,6 +85,10 @@ impl Choice {
                     from: back.from,
                     serving: from,
                 });
+            }
+            if let Some((_, found)) = candidates.iter().find(|(_, interface)| may(interface)) {
+                let (interface, found) = (name.clone(), found.version);
+                return Err(ReplaceError::OnlyOlder { interface, serving: from, found });
             }
             return Err(match candidates.into_iter().next() {
                 Some((_, found)) if !from.is_empty() => ReplaceError::DoesNotReplace {

@@ -98,6 +98,20 @@ pub enum ReplaceError {
         /// What serves.
         serving: Vec<i32>,
     },
+    /// Neither version nor library was named, and there is nothing that is not older than
+    /// what serves.
+    #[error(
+        "version {} of `{interface}` serves, and what could replace it, compiled in or in the directories that are \
+         searched, is older: version {found} at most; to go down, name that version, or the file", numbers(.serving)
+    )]
+    OnlyOlder {
+        /// The interface.
+        interface: String,
+        /// What serves.
+        serving: Vec<i32>,
+        /// The highest version that could replace it.
+        found: i32,
+    },
     /// The named library does not offer the interface.
     #[error("{}", not_in_file(.interface, .file, .offers, .fault.as_deref()))]
     NotInFile {

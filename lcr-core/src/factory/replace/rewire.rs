@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use super::super::lines::Back;
 use super::super::offer::Offer;
 use super::super::switchboard::{Closing, Holder, Switching};
+use super::super::turn::For;
 use super::super::{Factory, Inner};
 use super::prepared::Prepared;
 use super::turn::{Patience, Turn};
@@ -400,7 +401,7 @@ impl Factory {
             self.inner.source(interface, Version::any())?;
         }
         let cancelled = std::sync::atomic::AtomicBool::new(false);
-        let turn = Turn::retire(Patience::new(Instant::now(), super::TIMEOUT, &cancelled))?;
+        let turn = Turn::take(For::Retiring, Patience::new(Instant::now(), super::TIMEOUT, &cancelled))?;
         for (serving, holder) in self.inner.boards.holders(interface) {
             holder.destroy(|built| !built.is(&serving));
         }

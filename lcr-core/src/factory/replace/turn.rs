@@ -52,18 +52,8 @@ pub(super) struct Turn;
 static HAS: AtomicU32 = AtomicU32::new(0);
 
 impl Turn {
-    /// To replace.
-    pub(super) fn take(patience: Patience<'_>) -> Result<Self, ReplaceError> {
-        Turn::take_for(For::Replacing, patience)
-    }
-
-    /// To let versions go that were replaced.
-    pub(super) fn retire(patience: Patience<'_>) -> Result<Self, ReplaceError> {
-        Turn::take_for(For::Retiring, patience)
-    }
-
-    fn take_for(what: For, patience: Patience<'_>) -> Result<Self, ReplaceError> {
-        match turn::here() {
+    pub(super) fn take(what: For, patience: Patience<'_>) -> Result<Self, ReplaceError> {
+        match turn::what() {
             Some(For::Replacing) => return Err(ReplaceError::Nested),
             Some(For::Retiring) => return Err(ReplaceError::Retiring),
             None => {}
@@ -78,14 +68,14 @@ impl Turn {
             // Nobody wakes us for having been called off.
             wait_while(has, patience.left().min(Duration::from_millis(50)));
         }
-        turn::set(Some(what));
+        turn::here(Some(what));
         Ok(Turn)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        turn::set(None);
+        turn::here(None);
         HAS.store(0, Ordering::Release);
         wake_one();
     }

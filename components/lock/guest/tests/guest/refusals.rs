@@ -1,7 +1,8 @@
 //! What is refused, and what it says.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 
 use crate::world::{Host, Program, World, absent, is_alive, pid, signal, soon};
 
@@ -268,6 +269,56 @@ fn a_run_directory_that_cannot_be_written_or_is_not_safe() {
     fs::set_permissions(&host.directory, fs::Permissions::from_mode(0o777)).unwrap();
     let said = host.refused(125, &["run", "--name", "web", "--", "true"]);
     assert!(said.contains("others can write there: chmod 0700"), "{said}");
+}
+
+/// A directory below /tmp, wherever the other files of a test are.
+struct BelowTmp(PathBuf);
+
+impl BelowTmp {
+    fn new(name: &str) -> BelowTmp {
+        let path = PathBuf::from(format!("/tmp/lcr-guest-{name}-{}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        BelowTmp(path)
+    }
+}
+
+impl Drop for BelowTmp {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_run_directory_that_is_a_link_is_named_with_where_it_leads() {
+    let world = World::new();
+    let place = BelowTmp::new("links");
+    let (real, link) = (world.path("real"), place.0.join("link"));
+    fs::create_dir(&real).unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink(&real, &link).unwrap();
+    let mut host = world.host("host");
+    let expected = |at: &Path, to: &Path| {
+        format!(
+            "lcr-guest: no guests can be recorded in {}: it is a symbolic link to {}, and none is followed below /tmp, \
+             where anybody could have made it; name the directory itself\n  set LCR_RUNTIME_DIR to a directory of \
+             your own\n",
+            at.display(),
+            to.display()
+        )
+    };
+    let run = ["run", "--name", "web", "--", "true"];
+    host.directory = link.clone();
+    assert_eq!(host.refused(125, &run), expected(&link, &real));
+    let dangling = place.0.join("dangling");
+    symlink("nowhere", &dangling).unwrap();
+    host.directory = dangling.clone();
+    assert_eq!(host.refused(125, &run), expected(&dangling, Path::new("nowhere")));
+    // So is the directory in it.
+    let inner = place.0.join("run");
+    fs::DirBuilder::new().mode(0o700).create(&inner).unwrap();
+    symlink(&real, inner.join("guests")).unwrap();
+    host.directory = inner.clone();
+    assert_eq!(host.refused(125, &run), expected(&inner.join("guests"), &real));
 }
 
 #[test]
