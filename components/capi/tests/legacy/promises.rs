@@ -215,8 +215,8 @@ fn a_component_without_a_name_is_passed_over_by_file_and_reason() {
         assert!(said.ends_with(&format!("; passed over: {half}: {LACKS}\n")), "{said}");
         // What is wanted does not: nobody has looked.
         let said = world.says(&host, &["r:wanted:0"]);
-        let undescribed = "it registers components, and its data describe none: is there an interface without a \
-                           name? (`lcr inspect --probe` tells)";
+        let undescribed = "it registers components, and its data describe none: an interface lacks its name, or is \
+                           filled in when it is loaded (`lcr inspect --probe` tells)";
         assert!(said.ends_with(&format!("; passed over: {half}: {undescribed}\n")), "{said}");
         std::fs::remove_file(half).unwrap();
         let nameless = world.library("nameless.lcrso", "nameless.c", &[]).display().to_string();

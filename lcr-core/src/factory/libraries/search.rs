@@ -42,9 +42,9 @@ const OWN_COPY: &str = "it holds a copy of liblcr, with which its components reg
                         program: link a component in C with no library of lcr's, neither liblcr.a nor liblcr.so (one \
                         in Rust is made a library by `lcr_core::library!`)";
 
-/// Of a C library that nobody has looked into, for the wanted name does not stand in it.
-const UNDESCRIBED: &str = "it registers components, and its data describe none: is there an interface without a name? \
-                           (`lcr inspect --probe` tells)";
+/// Of a C library that nobody has looked into.
+const UNDESCRIBED: &str = "it registers components, and its data describe none: an interface lacks its name, or is \
+                           filled in when it is loaded (`lcr inspect --probe` tells)";
 
 /// A file that was looked at.
 #[derive(Debug)]
