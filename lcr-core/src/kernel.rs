@@ -5,7 +5,9 @@
 //! takes a clean build as long as all its other dependencies but syn.
 
 #[cfg(all(target_os = "linux", not(miri)))]
-pub(crate) use linux::{private_barrier, register_private_barrier, set_timer_slack, timer_slack, wait, wake};
+pub(crate) use linux::{private_barrier, register_private_barrier, set_timer_slack, timer_slack};
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{wait, wake};
 
 /// The kernel's number of the calling thread.
 pub(crate) fn thread_id() -> i32 {
@@ -13,7 +15,8 @@ pub(crate) fn thread_id() -> i32 {
     unsafe { libc::gettid() }
 }
 
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(target_os = "linux")]
+#[cfg_attr(miri, allow(dead_code, reason = "it knows the futex alone"))]
 mod linux {
     use std::io;
     use std::ptr;

@@ -73,7 +73,11 @@
 //!   `library`, no reader of [`metadata`] and no places to search then.
 //! - `replace` (default): interfaces are replaced while they run, from libraries or from
 //!   what is compiled in. Without it [`Factory`] has no `replace`, `rollback`, `history` and
-//!   `events`. Components need neither: they are built alike for all programs.
+//!   `events`.
+//!
+//!   Components need neither, and work in all programs. Cargo unifies features, however: a
+//!   program is without them when *every* crate in it that depends on lcr-core is. So let
+//!   crates of contracts and components say `default-features = false` (and `linkme`).
 //! - `serde`: sections of a [`State`] hold any type that serde knows, as JSON.
 //! - `log`: log records of components in libraries reach the program's
 //!   `log::logger()`, at the program's level, with target, module path, file and line
@@ -89,6 +93,8 @@
 //! ([`border::panics`]).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The documentation speaks of all features.
+#![cfg_attr(not(feature = "replace"), allow(rustdoc::broken_intra_doc_links))]
 // What only a replacement does stands beside what it is done to.
 #![cfg_attr(not(feature = "replace"), allow(dead_code))]
 

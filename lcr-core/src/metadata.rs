@@ -57,6 +57,9 @@ pub struct Metadata {
     /// What `library!` says of the file; `None` for a file that is no library of
     /// ours.
     pub library: Option<LibraryNote>,
+    /// What lcr-core says of itself, where it was built without its feature `dlopen`:
+    /// such a program loads nothing.
+    pub core: Option<CoreNote>,
 }
 
 /// What is done with a file: it is run, or loaded.
@@ -167,6 +170,17 @@ pub struct LibraryNote {
     pub stay: bool,
 }
 
+/// What lcr-core says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreNote {
+    /// Its version.
+    pub package_version: String,
+    /// The compiler that built it.
+    pub rustc: String,
+    /// Whether it can load libraries.
+    pub dlopen: bool,
+}
+
 impl Metadata {
     /// Every interface in the file, with the component that offers it.
     pub fn interfaces(&self) -> impl Iterator<Item = (&Component, &Interface)> {
@@ -178,7 +192,7 @@ impl Metadata {
     /// What a running program reports of itself goes through here too, so that
     /// both can be compared with `==`.
     pub fn sort(&mut self) {
-        let Metadata { kind: _, components, contracts, library: _ } = self;
+        let Metadata { kind: _, components, contracts, library: _, core: _ } = self;
         // Stable sorts: what has equal keys stays as it is in the file.
         components.sort_by(|a, b| {
             (&a.name, &a.package, &a.package_version).cmp(&(&b.name, &b.package, &b.package_version))

@@ -272,6 +272,11 @@ fn without_the_feature_dlopen_all_that_is_compiled_in_works_and_the_rest_is_an_e
          feature `dlopen`, so that this program loads no libraries; link the component in, or switch the feature \
          on\nreleasing\n"
     );
+    // That it loads nothing stands in its file.
+    for (build, is_alone) in [(&ALONE, true), (&DEV, false)] {
+        let core = Metadata::read(build.file("all_dynamic")).unwrap().core;
+        assert_eq!(core.is_some_and(|core| !core.dlopen), is_alone, "{}", build.name);
+    }
     // Libraries that were built so are libraries like all others.
     for case in [&["typed"][..], &["things", "chain.top"]] {
         let mut program = DEV.program("all_dynamic");

@@ -79,6 +79,9 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> crate::Result {
         if is_static {
             checked.reasons.push(fully_static());
         }
+        if host.metadata.core.as_ref().is_some_and(|core| !core.dlopen) {
+            checked.reasons.push(loads_nothing());
+        }
         checked.against(&host);
     }
     together(&host, &mut all);
@@ -100,6 +103,16 @@ fn fully_static() -> Reason {
         expected: "a program that has a dynamic linker".into(),
         found: "a fully static one".into(),
         cure: Some("link the program without crt-static, or compile the component in".into()),
+    }
+}
+
+fn loads_nothing() -> Reason {
+    Reason {
+        interface: None,
+        kind: "dlopen".into(),
+        expected: "a program that loads libraries".into(),
+        found: "one whose lcr-core was built without its feature `dlopen`".into(),
+        cure: Some("switch the feature on, or compile the component in".into()),
     }
 }
 

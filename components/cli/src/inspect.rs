@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use lcr_core::metadata::{Component, Contract, Interface, Metadata};
+use lcr_core::metadata::{Component, Contract, FileKind, Interface, Metadata};
 use serde_json::{Value, json};
 
 use crate::files::{File, Files};
@@ -59,7 +59,8 @@ fn document(file: &File) -> Value {
 
 /// The same for a person.
 fn page(file: &File, width: Option<usize>) -> String {
-    let Metadata { kind, components, contracts, library } = &file.metadata;
+    let Metadata { kind, components, contracts, library, core } = &file.metadata;
+    let is_program = *kind == FileKind::Executable;
     let mut text = format!("{}: {kind}", styled(NAME, &path(&file.path)));
     if let Some(library) = library {
         let _ = write!(text, " {} {}", plain(&library.package), plain(&library.package_version));
@@ -71,11 +72,18 @@ fn page(file: &File, width: Option<usize>) -> String {
             text.push_str(", stays loaded");
         }
     }
+    if is_program && core.as_ref().is_some_and(|core| !core.dlopen) {
+        text.push_str(", loads no libraries");
+    }
     let _ = writeln!(text, ", {}", count(components.len(), "component", "components"));
     if file.is_silent() {
         text.push_str(
             "  It says nothing of itself: it is no lcr library, or one in C, which has no notes.\n  \
              `lcr inspect --probe` loads it in a child process, which runs its constructors, and looks inside.\n",
+        );
+    } else if is_program && components.is_empty() {
+        text.push_str(
+            "  Components in C, which have no notes, may be compiled in: they are not seen here.\n",
         );
     } else if file.is_probed && components.is_empty() {
         text.push_str("  Loaded in a child process, it registered no component.\n");

@@ -54,7 +54,12 @@ fn the_file_and_the_running_program_say_the_same() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_lcr")).args(["inspect", "--json"]).arg(&program).output().unwrap();
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let running =
-        Metadata { kind: FileKind::Executable, components: reported, contracts: Vec::new(), library: None };
+    let running = Metadata {
+        kind: FileKind::Executable,
+        components: reported,
+        contracts: Vec::new(),
+        library: None,
+        core: None,
+    };
     assert_eq!(printed[0], running.to_json(&program));
 }

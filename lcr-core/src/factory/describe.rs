@@ -23,8 +23,13 @@ impl Factory {
             Some(these) => these.iter().map(|registration| component(registration)).collect(),
             None => registry::registrations().into_iter().map(component).collect(),
         };
-        let mut metadata =
-            Metadata { kind: FileKind::Executable, components, contracts: Vec::new(), library: None };
+        let mut metadata = Metadata {
+            kind: FileKind::Executable,
+            components,
+            contracts: Vec::new(),
+            library: None,
+            core: None,
+        };
         metadata.sort();
         metadata.components
     }

@@ -138,6 +138,7 @@ impl Libraries {
             versions.extend(others.map(|i| (i.version, seen.path.display().to_string())));
             unreadable.extend(seen.fault(name));
         }
+        versions.sort_by_key(|(version, _)| *version);
         let searched = self.search.places();
         let nowhere = searched.is_empty();
         let found = Found { versions, searched, unreadable, nowhere };

@@ -5,10 +5,27 @@ use std::sync::Arc;
 
 use super::offer::Offer;
 use super::{Inner, Wanted};
+use crate::__private::RUSTC;
 use crate::descriptor::Iface;
 use crate::error::{Found, ReferenceError};
+use crate::note::{Note, pad4};
 use crate::table::Description;
+use crate::text::{self, Piece};
 use crate::version::Version;
+
+/// Says in the program's file that it loads nothing, to those who would have it load
+/// something: `lcr check`.
+#[used]
+#[unsafe(link_section = ".note.lcr")]
+static NOTE: Note<{ pad4(text::len(SAYS)) }> = Note::new(SAYS);
+
+const SAYS: &[Piece] = &[
+    Piece::Str(r#"{"lcr":1,"kind":"core","package_version":""#),
+    Piece::Str(env!("CARGO_PKG_VERSION")),
+    Piece::Str(r#"","rustc":""#),
+    Piece::Str(RUSTC),
+    Piece::Str(r#"","dlopen":false}"#),
+];
 
 #[derive(Debug, Default)]
 pub(super) struct Settings;
@@ -34,8 +51,12 @@ impl Libraries {
         &self,
         name: &str,
         version: Version,
-        versions: Vec<(i32, String)>,
+        mut versions: Vec<(i32, String)>,
     ) -> ReferenceError {
+        if cfg!(target_feature = "crt-static") {
+            return ReferenceError::Static { name: name.to_owned(), version };
+        }
+        versions.sort_unstable();
         let found = Found { versions, nowhere: true, ..Found::default() };
         ReferenceError::NotFound { name: name.to_owned(), version, found: Box::new(found) }
     }

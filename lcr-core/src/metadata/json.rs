@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::read::{FORMAT, Item, Problem};
 use super::value::{Entries, Value};
-use super::{Component, Contract, ContractNote, Interface, LibraryNote, Metadata, Method};
+use super::{Component, Contract, ContractNote, CoreNote, Interface, LibraryNote, Metadata, Method};
 
 /// The most objects in one note: a quarter of a million methods.
 const MAX_OBJECTS: usize = 1 << 18;
@@ -53,6 +53,7 @@ fn read(document: &Value<'_>) -> Result<Option<Item>, Mismatch> {
         "component" => Some(Item::Component(component(&note)?)),
         "contract" => Some(Item::Contract(contract_note(&note)?)),
         "library" => Some(Item::Library(library(&note)?)),
+        "core" => Some(Item::Core(core(&note)?)),
         _ => None,
     })
 }
@@ -119,6 +120,14 @@ fn library(note: &Object<'_>) -> Result<LibraryNote, Mismatch> {
         rustc: note.read("rustc", text)?,
         own_allocator: note.read("own_allocator", flag)?,
         stay: note.read("stay", flag)?,
+    })
+}
+
+fn core(note: &Object<'_>) -> Result<CoreNote, Mismatch> {
+    Ok(CoreNote {
+        package_version: note.read("package_version", text)?,
+        rustc: note.read("rustc", text)?,
+        dlopen: note.read("dlopen", flag)?,
     })
 }
 
@@ -247,7 +256,7 @@ fn describe(value: Option<&Value<'_>>) -> String {
 pub(super) fn document(metadata: &Metadata, file: &Path) -> serde_json::Value {
     // What the pinned document does not show is named here, so that a new field
     // is not forgotten.
-    let Metadata { kind, components, contracts: _, library: _ } = metadata;
+    let Metadata { kind, components, contracts: _, library: _, core: _ } = metadata;
     json!({
         "file": file.to_string_lossy(),
         "kind": kind.to_string(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use thiserror::Error;
 
-use super::{Component, ContractNote, LibraryNote, Metadata, elf, json};
+use super::{Component, ContractNote, CoreNote, LibraryNote, Metadata, elf, json};
 
 /// The most bytes of note segments that a file may have: 16 MiB.
 pub const MAX_NOTES: u64 = 16 << 20;
@@ -88,7 +88,7 @@ impl Metadata {
 fn read<S: Source + ?Sized>(source: &S, ask_kind: bool) -> Result<Metadata, Problem> {
     let elf = elf::read(source, ask_kind)?;
     let mut metadata =
-        Metadata { kind: elf.kind, components: Vec::new(), contracts: Vec::new(), library: None };
+        Metadata { kind: elf.kind, components: Vec::new(), contracts: Vec::new(), library: None, core: None };
     for note in &elf.notes {
         match json::parse(note.offset, elf.desc(note))? {
             Some(Item::Component(component)) => metadata.components.push(component),
@@ -100,6 +100,7 @@ fn read<S: Source + ?Sized>(source: &S, ask_kind: bool) -> Result<Metadata, Prob
                 }
                 metadata.library = Some(library);
             }
+            Some(Item::Core(core)) => metadata.core = Some(core),
             None => {}
         }
     }
@@ -112,6 +113,7 @@ pub(super) enum Item {
     Component(Component),
     Contract(ContractNote),
     Library(LibraryNote),
+    Core(CoreNote),
 }
 
 /// A regular file, with all its bytes if they are few: a library in C without debug

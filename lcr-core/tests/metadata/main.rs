@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 
 use builder::{Elf, PT_INTERP, PT_NOTE, Segment, aligned_note, lcr_note, note};
 use lcr_core::metadata::{
-    Component, Contract, ContractNote, FileKind, Interface, LibraryNote, Metadata, Method, Problem,
+    Component, Contract, ContractNote, CoreNote, FileKind, Interface, LibraryNote, Metadata, Method, Problem,
 };
 use serde_json::json;
 
 pub(crate) const ENGLISH: &str = r#"{"lcr":1,"kind":"component","component":"english","package":"english-component","package_version":"0.1.0","rustc":"1.95.0","interfaces":[{"name":"greeter","version":2,"replaces":[0,1],"requires":["clock"],"per_reference":false,"state":true,"contract":{"name":"Greeter","methods":[{"name":"greet","signature":"fn(&str) -> String","hash":"0123456789abcdef","default":false},{"name":"languages","signature":"fn() -> Vec<String>","hash":"ffffffffffffffff","default":true}]}},{"name":"raw","version":-1,"replaces":[],"requires":[],"per_reference":true,"state":false,"contract":null}]}"#;
 pub(crate) const GREETER: &str = r#"{"lcr":1,"kind":"contract","contract":"Greeter","package":"greeter-api","package_version":"0.1.0","rustc":"1.95.0","methods":[{"name":"greet","signature":"fn(&str) -> String","hash":"0123456789ABCDEF","default":false}]}"#;
 pub(crate) const LIBRARY: &str = r#"{"lcr":1,"kind":"library","package":"english-lib","package_version":"0.2.0","rustc":"1.95.0","own_allocator":true,"stay":false}"#;
+pub(crate) const CORE: &str =
+    r#"{"lcr":1,"kind":"core","package_version":"0.1.0","rustc":"1.95.0","dlopen":false}"#;
 
 pub(crate) fn parse(elf: &Elf) -> Metadata {
     Metadata::parse(&elf.build(), Path::new("made.so")).unwrap()
@@ -100,8 +102,9 @@ fn everything_a_note_says_is_read() {
             own_allocator: true,
             stay: false,
         }),
+        core: Some(CoreNote { package_version: "0.1.0".into(), rustc: "1.95.0".into(), dlopen: false }),
     };
-    assert_eq!(parse(&Elf::with_json(&[ENGLISH, GREETER, LIBRARY])), expected);
+    assert_eq!(parse(&Elf::with_json(&[ENGLISH, GREETER, LIBRARY, CORE])), expected);
 }
 
 #[test]
@@ -129,7 +132,13 @@ fn notes_far_behind_the_first_page_are_read() {
 
 #[test]
 fn a_sound_file_without_notes_of_ours_has_no_components() {
-    let empty = Metadata { kind: FileKind::Library, components: vec![], contracts: vec![], library: None };
+    let empty = Metadata {
+        kind: FileKind::Library,
+        components: vec![],
+        contracts: vec![],
+        library: None,
+        core: None,
+    };
     assert_eq!(parse(&Elf::library()), empty);
     let foreign = Segment::notes(&[note(b"GNU\0", 3, &[7; 20]), note(b"stapsdt\0", 3, &[1; 5])]);
     assert_eq!(parse(&Elf::library().with(foreign)), empty);

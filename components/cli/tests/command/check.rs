@@ -230,6 +230,27 @@ fn a_fully_static_host_loads_nothing() {
 }
 
 #[test]
+fn a_host_without_the_feature_dlopen_loads_nothing() {
+    const CORE: &str = r#"{"lcr":1,"kind":"core","package_version":"0.1.0","rustc":"1.89.0","dlopen":false}"#;
+    let world = World::new();
+    world.file("alone", program(&[CORE]));
+    world.file("b.so", library(&[LIBRARY, &component("b", &[("b", 0, &[])])]));
+    let done = world.lcr(&["check", "--host", "alone", "b.so"]);
+    assert_eq!(done.code, Some(1), "{}", done.out);
+    assert!(
+        done.all().contains("one whose lcr-core was built without its feature `dlopen`"),
+        "{}",
+        done.all()
+    );
+    let done = world.lcr(&["inspect", "alone"]);
+    assert_eq!(
+        done.out,
+        "alone: executable, loads no libraries, 0 components\n  Components in C, which have no notes, may be compiled \
+         in: they are not seen here.\n"
+    );
+}
+
+#[test]
 fn a_pipe_is_refused_and_not_waited_for() {
     let world = World::new();
     world.program("greeter_dynamic");
