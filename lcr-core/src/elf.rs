@@ -321,6 +321,19 @@ impl Image<'_> {
         self.loaded.iter().any(|segment| segment.flags & rights == rights && segment.holds(address, size))
     }
 
+    /// Is this memory nothing but zeros when it is mapped?
+    fn begins_with_zeros(&self, address: u64, size: u64) -> Result<bool, Lie> {
+        let holder = self.loaded.iter().find(|segment| segment.holds(address, size));
+        let end = holder.map_or(0, |holder| holder.address.saturating_add(holder.size));
+        let in_file = end.saturating_sub(address).min(size);
+        let mut is_zero = true;
+        self.each("its zeros", address, in_file, 1, |byte| {
+            is_zero &= byte == [0];
+            Ok(())
+        })?;
+        Ok(is_zero)
+    }
+
     /// Where in the file a table of the dynamic section stands.
     fn check(&self, what: &'static str, address: u64, size: u64) -> Result<u64, Lie> {
         let mut readable = self.loaded.iter().filter(|segment| segment.flags & READ != 0);
@@ -421,6 +434,11 @@ impl Image<'_> {
             };
             if !is_there {
                 return found("not in a loaded segment");
+            }
+            if kind == NOBITS && flags & TLS == 0 && !self.begins_with_zeros(address, size)? {
+                return found(
+                    "which begins with zeros, and with other bytes of the file by the program headers",
+                );
             }
             let name = names.and_then(|names| names.checked_add(u64::from(u32_at(section, 0))));
             let is_unwinding = |at| (self.read)(at, UNWINDING.len()).is_ok_and(|name| name == UNWINDING);

@@ -202,3 +202,20 @@ fn a_header_that_lies_is_refused_or_harmless() {
     // Both paths were walked, or the loop shows nothing.
     assert!(refused > 300 && works > 50, "{refused} refused, {works} work");
 }
+
+/// What stands behind the data in the file would be read as variables that begin with 0.
+#[test]
+fn zeros_that_the_file_would_fill_are_refused() {
+    let mut bytes = good();
+    let has_zeros =
+        |&at: &usize| number(&bytes, at, 4) == 1 && number(&bytes, at + 32, 8) < number(&bytes, at + 40, 8);
+    let data =
+        entries(&bytes).filter(has_zeros).last().expect("every library has variables that begin with 0");
+    let rest = bytes.len() as u64 - number(&bytes, data + 8, 8);
+    let longest = rest.min(number(&bytes, data + 40, 8));
+    set(&mut bytes, data + 32, 8, longest);
+    let path = scratch("zeros").join("filled.so");
+    fs::write(&path, &bytes).unwrap();
+    let error = Candidate::open(&path, &Policy::default()).unwrap_err().to_string();
+    assert!(error.contains("which begins with zeros, and with other bytes of the file"), "{error}");
+}

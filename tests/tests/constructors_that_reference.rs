@@ -5,7 +5,8 @@ mod programs;
 
 use programs::{DEV, PROVIDERS, RELEASE, everywhere, printed};
 
-const HINT: &str = "a constructor reaches what it needs through `requires(…)` and `Context::require`";
+const HINT: &str = "name what a constructor needs in its interface's dependencies (`requires` and `Context::require` in \
+                    Rust, `dependencies` in C)";
 
 #[test]
 fn sixteen_threads_build_one_singleton_once() {
